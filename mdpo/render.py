@@ -1,0 +1,42 @@
+"""The texts of a tool conversation: an action that calls, an action that answers, an observation."""
+
+import re
+
+# A fence opens at the start of a line; it is complete only with a closing fence on a line of its own.
+_BLOCK = re.compile(r"^```python[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+
+
+def call_action(thought: str, code: str) -> str:
+    """An action that reasons and then runs a program."""
+    return f"{thought}\n```python\n{code}\n```"
+
+
+def answer_action(answer: str) -> str:
+    """An action that ends a trajectory."""
+    return f"The answer is \\boxed{{{answer}}}."
+
+
+def observation_text(output: str) -> str:
+    """What the policy is shown of an execution, in the form of the paper (§2.1 of its SFT data)."""
+    return f"```output\n{output}\n```"
+
+
+def last_program(action: str) -> str | None:
+    """The program of the last complete ```` ```python ```` block of an action, `None` if there is none.
+
+    A block that was never closed is no program: running the one before it would answer a question that was not asked.
+    """
+    blocks = _BLOCK.findall(action)
+    unclosed = re.search(r"^```python", _BLOCK.sub("", action), re.MULTILINE)
+    return str(blocks[-1]) if blocks and not unclosed else None
+
+
+def outside_programs(action: str) -> str:
+    """The action without its complete program blocks: where an answer may stand."""
+    return _BLOCK.sub("", action)
+
+
+def after_programs(action: str) -> str:
+    """What an action says after its last complete program block; all of it if there is none."""
+    end = max((match.end() for match in _BLOCK.finditer(action)), default=0)
+    return action[end:]

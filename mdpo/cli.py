@@ -1,0 +1,269 @@
+"""The commands. Each one is a stage of `mdpo run`, usable alone; heavy libraries are imported where they are needed."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from mdpo.display import Display
+from mdpo.errors import ConfigError, MdpoError
+
+app = typer.Typer(
+    name="mdpo",
+    help="Teach language models to solve mathematics with a Python interpreter.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+EngineKind = Literal["transformers", "vllm"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+Model = Annotated[
+    str, typer.Option(help="The policy: a folder, a hub id, a .gguf file, or package:NAME/PATH.", show_default=False)
+]
+Benchmark = Annotated[str, typer.Option(help="gsm8k, math, math500, quickstart, or a JSONL file.")]
+Data = Annotated[
+    Path | None, typer.Option(help="A local JSONL file of the benchmark's problems, instead of the hub's copy.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Take this many problems, chosen by the seed.")]
+Engine = Annotated[EngineKind, typer.Option(help="Who samples: vllm, or transformers for tiny models and no vLLM.")]
+DtypeOption = Annotated[Dtype, typer.Option(help="The type of the weights.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything that is random.")]
+Horizon = Annotated[int, typer.Option(min=1, help="Largest number of actions.")]
+ActionTokens = Annotated[int, typer.Option(min=1, help="Largest action, in tokens.")]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Largest trajectory, the prompt included, in tokens.")]
+Role = Annotated[Literal["user", "tool"], typer.Option(help="The role in which observations are shown.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")]
+
+
+@app.command("run")
+def run_command(
+    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe (see `mdpo configs`).")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, as often as you like.")] = None,
+    dir: Annotated[Path | None, typer.Option(help="The run directory; default: runs/NAME.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Replaces the recipe's seed.")] = None,
+) -> None:
+    """Run a whole experiment: SFT, then iterations of rollout, pairs, training and evaluation.
+
+    The same command on the same directory goes on where it was stopped.
+    """
+    from mdpo.config import load_config
+    from mdpo.recipes import find_recipe
+
+    display = Display()
+    path = find_recipe(config)
+    settings = load_config(path, overrides or [], seed)
+    folder = dir or Path("runs") / path.stem
+    display.say(f"[bold]mdpo run[/] {path.stem}, seed {settings.seed}, in {folder}")
+    with display.task("Loading torch and transformers"):
+        from mdpo.loop import run
+        from mdpo.report import print_result, write_report
+    run(settings, folder, display)
+    write_report(folder)
+    print_result(folder, display.console)
+
+
+@app.command()
+def rollout(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="The trajectory file; what it already holds is not sampled again.")],
+    benchmark: Benchmark = "gsm8k",
+    split: Annotated[Literal["train", "test"], typer.Option(help="Which part of the benchmark.")] = "train",
+    data: Data = None,
+    limit: Limit = None,
+    samples: Annotated[int, typer.Option(min=1, help="Attempts at each problem.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy decoding.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus mass.")] = 1.0,
+    horizon: Horizon = 6,
+    max_action_tokens: ActionTokens = 512,
+    max_tokens: MaxTokens = 2048,
+    engine: Engine = "vllm",
+    dtype: DtypeOption = "bfloat16",
+    role: Role = "user",
+    threads: Threads = None,
+    seed: Seed = 0,
+) -> None:
+    """Sample trajectories: let a policy attempt problems with a Python interpreter."""
+    display = Display()
+    with display.task("Loading torch and transformers"):
+        from mdpo.commands import Talk, sample
+        from mdpo.rollout import Sampling
+    sampling = Sampling(samples, temperature, top_p, horizon, max_action_tokens, max_tokens, seed)
+    talk = Talk(model, dtype, role, engine, threads)
+    summary = sample(talk, sampling, benchmark, split, data, limit, out, display)
+    display.say(
+        f"{summary['trajectories']:,} trajectories in {out}, {summary['right']:,} right "
+        f"({100 * summary['accuracy']:.1f} %); look at one: [bold]mdpo inspect {out}[/]"
+    )
+
+
+@app.command("eval")
+def eval_command(
+    model: Model,
+    benchmark: Benchmark = "gsm8k",
+    split: Annotated[Literal["train", "test"], typer.Option(help="Which part of the benchmark.")] = "test",
+    data: Data = None,
+    limit: Limit = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The trajectory file; default: one for the model in runs/eval.")
+    ] = None,
+    horizon: Horizon = 6,
+    max_action_tokens: ActionTokens = 512,
+    max_tokens: MaxTokens = 2048,
+    engine: Engine = "vllm",
+    dtype: DtypeOption = "bfloat16",
+    role: Role = "user",
+    threads: Threads = None,
+    seed: Seed = 0,
+) -> None:
+    """Measure a policy's accuracy on a benchmark by greedy decoding with a Python interpreter."""
+    display = Display()
+    with display.task("Loading torch and transformers"):
+        from mdpo.commands import Talk, default_eval_file, sample
+        from mdpo.report import print_evaluation
+        from mdpo.rollout import Sampling
+    sampling = Sampling(1, 0.0, 1.0, horizon, max_action_tokens, max_tokens, seed)
+    talk = Talk(model, dtype, role, engine, threads)
+    path = out or default_eval_file(model, benchmark, split, limit, seed)
+    summary = sample(talk, sampling, benchmark, split, data, limit, path, display)
+    print_evaluation(summary, benchmark, path, display.console)
+
+
+@app.command()
+def pairs(
+    trajectories: Annotated[Path, typer.Argument(help="A trajectory file.")],
+    out: Annotated[Path, typer.Option(help="The preference file to write.")],
+    per_problem: Annotated[int, typer.Option(min=1, help="Largest number of pairs of one problem.")] = 1,
+    max_length: Annotated[int, typer.Option(min=1, help="Drop longer trajectories, in tokens.")] = 2048,
+    require_call: Annotated[bool, typer.Option(help="Drop trajectories that never ran a program.")] = True,
+    seed: Seed = 0,
+) -> None:
+    """Choose pairs of a right and a wrong trajectory of the same problem."""
+    from mdpo.preference import make_pairs, write_pairs
+    from mdpo.trajectory import read_trajectories
+
+    found, count = make_pairs(
+        read_trajectories(trajectories),
+        pairs_per_problem=per_problem,
+        max_length=max_length,
+        require_call=require_call,
+        seed=seed,
+    )
+    write_pairs(out, found)
+    Display().say(f"{count} in {out}")
+
+
+@app.command()
+def train(
+    model: Model,
+    data: Annotated[Path, typer.Option(help="A preference file (mdpo), or a file of demonstrations (sft).")],
+    out: Annotated[Path, typer.Option(help="A folder; the trained policy is its subfolder `policy`.")],
+    args: Annotated[
+        list[str] | None, typer.Argument(help="TRL's arguments, e.g. learning_rate=4e-7 beta=0.1 num_train_epochs=1")
+    ] = None,
+    method: Annotated[Literal["sft", "mdpo"], typer.Option(help="The loss.")] = "mdpo",
+    reference: Annotated[str | None, typer.Option(help="π_ref of M-DPO; default: the model itself.")] = None,
+    max_length: Annotated[int, typer.Option(min=1, help="Drop longer examples, in tokens.")] = 2048,
+    dtype: DtypeOption = "bfloat16",
+    role: Role = "user",
+    threads: Threads = None,
+    seed: Seed = 0,
+) -> None:
+    """Train a policy on demonstrations (sft) or on pairs (mdpo); goes on where it was killed."""
+    display = Display()
+    with display.task("Loading torch and transformers"):
+        from mdpo.commands import Talk, train_policy
+    talk = Talk(model, dtype, role, "transformers", threads)
+    policy = train_policy(talk, method, data, out, args or [], reference, max_length, seed, display)
+    display.say(f"the trained policy is {policy}; measure it: [bold]mdpo eval --model {policy}[/]")
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Write a run's report: pictures, tables and trajectories in one HTML page."""
+    from mdpo.report import print_result, write_report
+
+    display = Display()
+    with display.task("Writing the report"):
+        write_report(folder)
+    print_result(folder, display.console)
+
+
+@app.command()
+def inspect(
+    trajectories: Annotated[Path, typer.Argument(help="A trajectory file.")],
+    problem: Annotated[str | None, typer.Option(help="Only this problem's id.")] = None,
+    sample: Annotated[int | None, typer.Option(min=0, help="Only this sample.")] = None,
+    right: Annotated[bool | None, typer.Option("--right/--wrong", help="Only right or only wrong ones.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many to show.")] = 1,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Decode the stored ids with this checkpoint's tokenizer; default: the policy's.")
+    ] = None,
+) -> None:
+    """Show trajectories with their mask in colour: what the policy sampled, and what was written by others."""
+    from mdpo.inspect import show
+
+    show(trajectories, Display().console, problem, sample, right, count, tokenizer)
+
+
+@app.command()
+def configs() -> None:
+    """List the recipes that come with the package."""
+    from mdpo.recipes import recipes
+
+    display = Display()
+    for name, path, first in recipes():
+        display.say(f"[bold]{name}[/]  {first}\n  [dim]{path}[/]")
+
+
+@app.command()
+def doctor() -> None:
+    """Try what this machine can do: libraries, GPUs, the checker's grammar, and each protection of the sandbox."""
+    display = Display()
+    with display.task("Looking at this machine"):
+        from mdpo.doctor import examine
+    if not examine(display):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run a command; an expected error is one line on standard error and exit status 1."""
+    # What a person sees is ours; the libraries' notices would hide it. A user's own setting wins.
+    for name, value in {
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        app()
+    except _expected_errors() as error:
+        Display(_stderr()).say(f"[red]mdpo:[/] {escape(str(error))}")
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        Display(_stderr()).say("[yellow]mdpo:[/] stopped; the same command goes on from here")
+        sys.exit(130)
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    from eval import EvalError
+    from sandbox import SandboxError
+
+    return MdpoError, EvalError, SandboxError
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

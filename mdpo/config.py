@@ -1,0 +1,299 @@
+"""The whole configuration as typed models: one YAML file per recipe, overrides after it, errors that name the key.
+
+    mdpo run configs/quickstart.yaml iterations=1 rollout.temperature=0.8 train.args.beta=0.05
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mdpo.errors import ConfigError
+
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[int, Field(ge=0)]
+Keys = tuple[str, ...]
+
+
+class Section(BaseModel):
+    """A part of the configuration; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PolicyConfig(Section):
+    """The policy before any training, and how it is talked to."""
+
+    model: str
+    """A folder, a hub id, a GGUF file, `package:NAME/PATH` for something inside an installed package, or `quickstart`
+    for the quickstart's tiny Llama with random weights."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """The type of the weights, in training and in generation."""
+    observation_role: Literal["user", "tool"] = "user"
+    """The role in which observations are shown: `user` (the paper) or `tool`."""
+    system: str | None = None
+    """A system prompt."""
+
+
+class ProblemsConfig(Section):
+    """Where problems come from."""
+
+    benchmark: str
+    """`gsm8k`, `math`, `math500`, `quickstart`, or a JSONL file."""
+    split: Literal["train", "test"]
+    """Which part of the benchmark."""
+    file: str | None = None
+    """A local JSONL file to read instead of the hub's copy."""
+    limit: Count | None = None
+    """Take this many, chosen by the seed; default: all (the quickstart: 1,000)."""
+
+
+class SFTConfig(Section):
+    """Supervised fine-tuning before the first iteration."""
+
+    ready: str | None = None
+    """A policy that is already fine-tuned (named like `policy.model`): it is taken as it is and nothing is trained."""
+    demonstrations: str = "quickstart"
+    """`quickstart`, `gsm8k` (made from its training solutions), or a JSONL file of demonstrations."""
+    count: Count = 1000
+    """How many demonstrations."""
+    max_length: Count = 2048
+    """Longer demonstrations are dropped, in tokens."""
+    args: dict[str, Any] = {}
+    """Arguments of TRL's `SFTConfig`."""
+
+
+class EngineConfig(Section):
+    """Who samples the actions."""
+
+    kind: Literal["transformers", "vllm"] = "vllm"
+    """`vllm`, or `transformers` for tiny models and machines without vLLM."""
+    max_rows: Count = 256
+    """Largest number of requests sampled together."""
+    tensor_parallel_size: Count = 1
+    """GPUs that share one copy of the model (vLLM)."""
+    memory_share: float = Field(default=0.9, gt=0, le=1)
+    """Share of a GPU's memory that the engine takes (vLLM)."""
+    threads: Count | None = None
+    """CPU threads of torch, in training too; one is fastest for a tiny policy."""
+
+
+class SandboxConfig(Section):
+    """Limits of the Python interpreter."""
+
+    seconds: float = Field(default=5.0, gt=0)
+    """Wall-clock time of one program."""
+    memory_mb: Count = 512
+    """Memory of one session."""
+    output_chars: Count = 2000
+    """Longer output is cut in the middle."""
+
+
+class RolloutConfig(Section):
+    """How trajectories are sampled for training."""
+
+    problems: Count = 1000
+    """Problems of each iteration; every iteration takes the next ones, and starts again when all were used."""
+    samples: Count = 30
+    """Attempts at each problem."""
+    temperature: float = Field(default=1.0, ge=0)
+    """Sampling temperature."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus mass."""
+    horizon: Count = 6
+    """H, the largest number of actions."""
+    max_action_tokens: Count = 512
+    """Largest action, in tokens."""
+    max_tokens: Count = 2048
+    """Largest trajectory, the prompt included, in tokens."""
+    concurrency: Count = 256
+    """Attempts in flight."""
+
+
+class PairsConfig(Section):
+    """How trajectories become pairs."""
+
+    per_problem: Count = 1
+    """Largest number of pairs of one problem."""
+    require_call: bool = True
+    """Drop trajectories that never ran a program."""
+
+
+class TrainConfig(Section):
+    """Preference training of each iteration."""
+
+    method: Literal["mdpo"] = "mdpo"
+    """The loss: `mdpo`, multi-turn DPO."""
+    reference: Literal["previous", "initial"] = "previous"
+    """π_ref: the policy that the iteration started from, or always the one after SFT."""
+    max_length: Count = 2048
+    """Pairs with a longer side are dropped, in tokens."""
+    args: dict[str, Any] = {}
+    """Arguments of TRL's `DPOConfig`; η is `beta`."""
+
+
+class EvalConfig(Section):
+    """Evaluation after SFT and after each iteration, by greedy decoding."""
+
+    problems: list[ProblemsConfig] = Field(min_length=1)
+    """The benchmarks."""
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    policy: PolicyConfig
+    problems: ProblemsConfig
+    """The problems to learn from."""
+    sft: SFTConfig | None = None
+    """Left out: the policy is taken as it is."""
+    engine: EngineConfig = EngineConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    pairs: PairsConfig = PairsConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig
+    iterations: Amount = 3
+    """Online iterations after SFT."""
+    seed: Amount = 0
+    """Of everything that is random."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, but `4e-7` is a number, as everywhere else, and not a string."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        yaml.YAMLError: It is no YAML.
+    """
+    return yaml.load(text, _Loader)
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> Config:
+    """Read a recipe, apply overrides, and validate the whole.
+
+    Args:
+        path: A YAML file.
+        overrides: `section.key=value`; the value is YAML.
+        seed: Replaces the recipe's seed.
+
+    Raises:
+        ConfigError: The file is missing or no YAML; a key is unknown; a value does not fit. The message names the key,
+            the nearest valid one, and the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no configuration {path}; `mdpo configs` lists the recipes") from error
+    try:
+        node = yaml.compose(text)
+        values = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is no configuration: expected sections such as `policy:`")
+    places = {keys: f"{path}, line {line}" for keys, line in _lines(node)}
+    for override in overrides:
+        _override(values, places, override)
+    if seed is not None:
+        values["seed"] = seed
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, places, path)) from error
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys in which two configurations differ, as `section.key: here, there`."""
+    for key in {**one, **other}:
+        left, right = one.get(key), other.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            yield from differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            yield f"{prefix}{key}: {left!r}, {right!r}"
+
+
+def _override(values: dict[str, Any], places: dict[Keys, str], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"cannot read the override {override!r}; write section.key=value")
+    keys = tuple(name.split("."))
+    try:
+        value = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of the override {override!r} is no valid YAML") from error
+    section = values
+    for key in keys[:-1]:
+        inner = section.get(key)
+        if inner is None:
+            inner = section[key] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"the override {override!r} goes into `{key}`, which is a value and not a section")
+        section = inner
+    section[keys[-1]] = value
+    places[keys] = f"the override {override!r}"
+
+
+def _lines(node: yaml.Node | None, keys: Keys = ()) -> Iterator[tuple[Keys, int]]:
+    """Where each key of a YAML document stands."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*keys, str(key.value)), key.start_mark.line + 1
+            yield from _lines(value, (*keys, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            yield from _lines(item, (*keys, str(number)))
+
+
+def _explain(error: ValidationError, places: Mapping[Keys, str], path: Path) -> str:
+    """One sentence for each error, with the key, the place, and what to do."""
+    return "; ".join(_explain_one(detail["type"], detail["loc"], detail["msg"], places, path)
+                     for detail in error.errors())  # fmt: skip
+
+
+def _explain_one(
+    kind: str, location: tuple[int | str, ...], message: str, places: Mapping[Keys, str], path: Path
+) -> str:
+    keys = tuple(str(key) for key in location)
+    name = ".".join(keys)
+    place = next((places[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in places), str(path))
+    if kind == "extra_forbidden":
+        valid = list(_fields(keys[:-1]))
+        near = difflib.get_close_matches(keys[-1], valid, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`?" if near else f"valid are {', '.join(valid)}"
+        return f"{place}: unknown key `{name}`; {hint}"
+    if kind == "missing":
+        return f"{place}: the key `{name}` is missing"
+    return f"{place}: `{name}`: {message[0].lower() + message[1:]}"
+
+
+def _fields(keys: Keys) -> Iterator[str]:
+    """The valid keys of a section."""
+    section: type[BaseModel] = Config
+    for key in keys:
+        if not key.isdigit():
+            section = _section_of(section.model_fields[key].annotation)
+    yield from section.model_fields
+
+
+def _section_of(annotation: Any) -> type[BaseModel]:
+    """The section inside an annotation such as `SFTConfig | None` or `list[ProblemsConfig]`."""
+    if get_origin(annotation) in (Union, UnionType, list):
+        return next(_section_of(inner) for inner in get_args(annotation) if inner is not type(None))
+    return annotation  # type: ignore[no-any-return]

@@ -1,0 +1,245 @@
+"""The whole experiment: SFT, then iterations of rollout, pairs, training and evaluation, in a run directory.
+
+Every stage looks at its own output first: complete output is kept, incomplete output is completed. So the same command
+on the same directory goes on wherever it was stopped.
+"""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eval import Problem
+from mdpo.config import Config, ProblemsConfig
+from mdpo.display import Display
+from mdpo.folder import RunFolder, open_folder, read_json, write_json
+from mdpo.preference import make_pairs, read_pairs, write_pairs
+from mdpo.sources import load_demonstrations, load_problems, place_policy, start_policy
+from mdpo.stages import (
+    greedy_sampling,
+    open_agent,
+    rollout_sampling,
+    sample_trajectories,
+    sandbox_limits,
+    show_steps,
+    train_on_demonstrations,
+    train_on_pairs,
+)
+from mdpo.rollout import Agent
+from mdpo.train.stage import TrainStage
+from mdpo.trajectory import read_trajectories
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run at work: what it shall do, where, and how it is shown."""
+
+    config: Config
+    folder: RunFolder
+    display: Display
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, str]]:
+        """Time a stage, and record and print what it said under `note`; a kill leaves it unrecorded."""
+        started = time.monotonic()
+        said = {"note": ""}
+        yield said
+        seconds = time.monotonic() - started
+        self.folder.finish(name, said["note"], seconds)
+        self.display.say(f"[green]✓[/] {name:<22} {said['note']} [dim]· {seconds:.0f} s[/]")
+
+
+def run(config: Config, path: Path, display: Display) -> list[dict[str, Any]]:
+    """Run an experiment to its end, or go on with one.
+
+    Args:
+        config: What to do.
+        path: The run directory.
+        display: Where progress is shown.
+
+    Returns:
+        The rows of `metrics.json`.
+    """
+    if config.engine.threads is not None:
+        torch.set_num_threads(config.engine.threads)
+    with open_folder(path, config) as folder:
+        this = Run(config, folder, display)
+        for name, stage in folder.stages().items():
+            display.say(f"[green]✓[/] {name:<22} {stage['note']} [dim]· done before[/]")
+        _fine_tune(this)
+        problems = load_problems(_train_problems(config), config.seed)
+        for number in range(config.iterations + 1):
+            asyncio.run(_generate(this, number, problems))
+            if number < config.iterations:
+                _choose_pairs(this, number + 1)
+                _train(this, number + 1)
+        return folder.metrics()
+
+
+def _train_problems(config: Config) -> ProblemsConfig:
+    """The problems to learn from; the quickstart makes as many as the iterations need."""
+    if config.problems.limit is not None or config.problems.benchmark != "quickstart":
+        return config.problems
+    return config.problems.model_copy(update={"limit": max(1, config.iterations) * config.rollout.problems})
+
+
+def _stage_name(number: int) -> str:
+    return f"iteration-{number}" if number else "sft"
+
+
+def _fine_tune(this: Run) -> None:
+    """The policy after SFT: trained here, or taken as it is."""
+    target = this.folder.policy(0)
+    if target.exists():
+        return
+    sft = this.config.sft
+    this.folder.sft.mkdir(exist_ok=True)
+    with this.stage("sft/policy") as said:
+        if sft is None or sft.ready is not None:
+            model = this.config.policy.model if sft is None or sft.ready is None else sft.ready
+            with this.display.task(f"Loading {model}"):
+                place_policy(model, target, this.folder.sft / "converted")
+            said["note"] = f"taken as it is from {model}"
+            return
+        with this.display.task("Writing demonstrations", total=sft.count) as task:
+            demonstrations = load_demonstrations(
+                sft, this.config.problems, sandbox_limits(this.config.sandbox), this.config.seed, task.advance
+            )
+        with this.display.task(f"Loading {this.config.policy.model}"):
+            start = start_policy(this.config.policy.model, this.folder.sft, demonstrations, this.config.seed)
+        with this.display.task("SFT") as task:
+            stage = TrainStage(this.folder.sft, sft.args, this.config.seed, show_steps(task))
+            train_on_demonstrations(
+                start, this.config.policy, demonstrations, sft.max_length, stage, this.display.say
+            )
+        said["note"] = f"fine-tuned on {len(demonstrations):,} demonstrations"
+
+
+async def _generate(this: Run, number: int, problems: list[Problem]) -> None:
+    """What the policy of an iteration is sampled for: its evaluation, and the trajectories of the next iteration.
+
+    Both share one engine, which is started only if something is missing.
+    """
+    config, policy = this.config, this.folder.policy(number)
+    finished = this.folder.stages()
+    evaluations = [
+        source for source in config.eval.problems if f"{_stage_name(number)} {source.benchmark}" not in finished
+    ]
+    rollout = number < config.iterations and f"iteration-{number + 1} rollout" not in finished
+    if not evaluations and not rollout:
+        return
+    async with open_agent(
+        policy,
+        config.policy,
+        config.engine,
+        sandbox_limits(config.sandbox),
+        rollout_sampling(config.rollout, config.seed),
+        this.display,
+    ) as agent:
+        for source in evaluations:
+            await _evaluate(this, number, source, replace(agent, sampling=greedy_sampling(config.rollout)))
+        if rollout:
+            await _rollout(this, number + 1, problems, agent)
+
+
+async def _evaluate(this: Run, number: int, source: ProblemsConfig, agent: Agent) -> None:
+    """Measure a policy on held-out problems by greedy decoding."""
+    stage = _stage_name(number)
+    problems = load_problems(source, this.config.seed)
+    with this.stage(f"{stage} {source.benchmark}") as said:
+        path = this.folder.evaluation(stage, source.benchmark)
+        title = f"{stage}: evaluation on {source.benchmark}"
+        _, summary = await sample_trajectories(
+            agent, problems, path, this.display, title, this.config.rollout.concurrency
+        )
+        row = {"stage": stage, "benchmark": source.benchmark, "problems": len(problems), **summary}
+        this.folder.add_metrics(row)
+        if number:
+            _add_metrics(this, number, {f"eval {source.benchmark}": row})
+        low, high = row["ci95"]
+        said["note"] = (
+            f"[bold]{100 * row['accuracy']:.1f} %[/] right ({100 * low:.1f}–{100 * high:.1f}) on {len(problems)} problems"
+        )
+
+
+async def _rollout(this: Run, number: int, problems: list[Problem], agent: Agent) -> None:
+    """Sample the trajectories of an iteration."""
+    with this.stage(f"iteration-{number} rollout") as said:
+        agent = replace(agent, sampling=replace(agent.sampling, seed=this.config.seed + number))
+        path = this.folder.iteration(number) / "trajectories.jsonl"
+        title = f"iteration-{number}: rollout"
+        _, summary = await sample_trajectories(
+            agent, _problems_of(this, number, problems), path, this.display, title, this.config.rollout.concurrency
+        )
+        _add_metrics(this, number, {"rollout": summary})
+        said["note"] = f"{summary['trajectories']:,} trajectories, {100 * summary['accuracy']:.1f} % right"
+
+
+def _problems_of(this: Run, number: int, problems: list[Problem]) -> list[Problem]:
+    """The problems of an iteration: the next ones, from the start again when all were used."""
+    count = min(this.config.rollout.problems, len(problems))
+    first = (number - 1) * count
+    return [problems[(first + offset) % len(problems)] for offset in range(count)]
+
+
+def _choose_pairs(this: Run, number: int) -> None:
+    """Choose an iteration's pairs."""
+    folder = this.folder.iteration(number)
+    path = folder / "preferences.jsonl"
+    if path.exists():
+        return
+    with this.stage(f"iteration-{number} pairs") as said:
+        pairs, count = make_pairs(
+            read_trajectories(folder / "trajectories.jsonl"),
+            pairs_per_problem=this.config.pairs.per_problem,
+            max_length=this.config.train.max_length,
+            require_call=this.config.pairs.require_call,
+            seed=this.config.seed,
+        )
+        write_pairs(path, pairs)
+        _add_metrics(this, number, {"pairs": str(count)})
+        said["note"] = str(count)
+
+
+def _train(this: Run, number: int) -> None:
+    """Train an iteration's policy; without pairs it stays the policy before."""
+    target, before = this.folder.policy(number), this.folder.policy(number - 1)
+    if target.exists():
+        return
+    pairs = list(read_pairs(this.folder.iteration(number) / "preferences.jsonl"))
+    with this.stage(f"iteration-{number} {this.config.train.method}") as said:
+        if not pairs:
+            # No problem was solved both rightly and wrongly: nothing to prefer, so nothing to learn.
+            partial = target.with_name("policy.partial")
+            shutil.copytree(before, partial, dirs_exist_ok=True)
+            partial.replace(target)
+            said["note"] = "no pairs: no problem has both a right and a wrong attempt; the policy stays as it was"
+            return
+        reference = before if this.config.train.reference == "previous" else this.folder.policy(0)
+        with this.display.task(f"iteration-{number}: {this.config.train.method}") as task:
+            stage = TrainStage(
+                this.folder.iteration(number), this.config.train.args, this.config.seed, show_steps(task)
+            )
+            train_on_pairs(
+                before,
+                reference,
+                this.config.policy.dtype,
+                pairs,
+                this.config.train.max_length,
+                stage,
+                this.display.say,
+            )
+        said["note"] = f"trained on {len(pairs):,} pairs"
+
+
+def _add_metrics(this: Run, number: int, values: dict[str, Any]) -> None:
+    """Add to an iteration's own `metrics.json`."""
+    path = this.folder.iteration(number) / "metrics.json"
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, {**read_json(path, {}), **values})

@@ -1,0 +1,105 @@
+"""Where a run's problems, demonstrations and first policy come from."""
+
+import random
+import shutil
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+from eval import Problem, load_benchmark
+from mdpo import gsm8k
+from mdpo.checkpoint import load_model, load_tokenizer, resolve_checkpoint
+from mdpo.config import ProblemsConfig, SFTConfig
+from mdpo.demonstration import Demonstration, read_demonstrations
+from mdpo.dtypes import torch_dtype
+from mdpo.errors import DataError
+from mdpo.quickstart.policy import save_fresh_policy
+from mdpo.quickstart.problems import generate_demonstrations, generate_problems
+from sandbox import Limits, Sandbox
+
+QUICKSTART = "quickstart"
+_QUICKSTART_PROBLEMS = 1000
+# The quickstart's tokenizer is trained on the texts of this many demonstrations.
+_TOKENIZER_DEMONSTRATIONS = 4000
+# How many solutions are looked at for each demonstration wanted: some do not reproduce their gold answer.
+_SPARE = 2
+
+
+def load_problems(source: ProblemsConfig, seed: int) -> list[Problem]:
+    """The problems of a source, in an order that the seed decides.
+
+    Raises:
+        eval.EvalError: The benchmark is unknown, its file is missing, or the hub does not answer.
+    """
+    if source.benchmark == QUICKSTART:
+        return generate_problems(source.split, source.limit or _QUICKSTART_PROBLEMS, seed)
+    problems = load_benchmark(
+        source.benchmark, split=source.split, path=Path(source.file).expanduser() if source.file else None
+    )
+    return random.Random(seed).sample(problems, min(source.limit or len(problems), len(problems)))
+
+
+def load_demonstrations(
+    sft: SFTConfig, problems: ProblemsConfig, limits: Limits, seed: int, on_one: Callable[[], None]
+) -> list[Demonstration]:
+    """The demonstrations of the SFT stage; programs in them are really run.
+
+    Args:
+        sft: What to demonstrate and how many.
+        problems: Where the training problems come from; their file also holds the solutions.
+        limits: Of the sandbox that runs the programs.
+        seed: Of the choice.
+        on_one: Told of each demonstration.
+
+    Raises:
+        DataError: There is none.
+    """
+    if sft.demonstrations.endswith(".jsonl"):
+        found = list(islice(read_demonstrations(Path(sft.demonstrations).expanduser()), sft.count))
+    else:
+        found = []
+        with Sandbox(limits) as sandbox, sandbox.session() as session:
+            if sft.demonstrations == QUICKSTART:
+                source = generate_demonstrations(sft.count, session.run_sync, seed)
+            elif sft.demonstrations == "gsm8k":
+                wanted = problems.model_copy(update={"limit": _SPARE * sft.count})
+                source = gsm8k.demonstrations(load_problems(wanted, seed), session.run_sync, seed)
+            else:
+                raise DataError(
+                    f"unknown demonstrations {sft.demonstrations!r}; take quickstart, gsm8k, or a .jsonl file"
+                )
+            for demonstration in islice(source, sft.count):
+                found.append(demonstration)
+                on_one()
+    if not found:
+        raise DataError(f"there are no demonstrations in {sft.demonstrations}; `sft.demonstrations` names the source")
+    return found
+
+
+def place_policy(model: str, folder: Path, cache: Path) -> None:
+    """Put a policy that is taken as it is under `folder`, as an ordinary checkpoint.
+
+    Raises:
+        CheckpointError: There is no such policy, or it is broken.
+    """
+    found = resolve_checkpoint(model, cache)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    if isinstance(found, Path):
+        # Loading it once tells a broken checkpoint now, and not in the middle of the run.
+        load_tokenizer(found)
+        shutil.copytree(found, partial)
+    else:
+        load_model(found, torch_dtype("bfloat16")).save_pretrained(partial)
+        load_tokenizer(found).save_pretrained(partial)
+    partial.replace(folder)
+
+
+def start_policy(model: str, folder: Path, demonstrations: list[Demonstration], seed: int) -> str | Path:
+    """The policy that SFT starts from."""
+    if model != QUICKSTART:
+        return resolve_checkpoint(model, folder / "converted")
+    fresh = folder / "start"
+    if not (fresh / "config.json").exists():
+        save_fresh_policy(fresh, demonstrations[:_TOKENIZER_DEMONSTRATIONS], seed)
+    return fresh

@@ -1,0 +1,116 @@
+"""Loading problems, and what a user reads when it fails."""
+
+import json
+import os
+from pathlib import Path
+
+import datasets
+import pytest
+
+from eval import BenchmarkError, Problem, load_benchmark
+
+SHARED = Path(os.environ.get("MDPO_SHARED", Path(__file__).resolve().parents[2] / "../shared"))
+ROW = {"id": "a/1", "question": "1+1?", "answer": "2", "source": "a"}
+
+
+@pytest.fixture(autouse=True)
+def _no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MDPO_DATA", raising=False)
+
+
+def write(path: Path, *rows: dict) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_file_is_a_benchmark(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", ROW, ROW | {"id": "a/2", "level": 3, "answer": 4})
+    assert load_benchmark(str(file)) == [
+        Problem("a/1", "1+1?", "2", "a"),
+        Problem("a/2", "1+1?", "4", "a", level="3"),
+    ]
+
+
+def test_path_stands_in_for_the_hub(tmp_path: Path) -> None:
+    assert load_benchmark("gsm8k", path=write(tmp_path / "mine.jsonl", ROW))[0].id == "a/1"
+
+
+def test_the_data_folder_stands_in_for_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "math_train.jsonl", ROW)
+    monkeypatch.setenv("MDPO_DATA", str(tmp_path))
+    assert load_benchmark("math", split="train")[0].id == "a/1"
+
+
+def test_limit_takes_the_first_problems(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", ROW, ROW | {"id": "a/2"})
+    assert [problem.id for problem in load_benchmark(str(file), limit=1)] == ["a/1"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('{"id": 1', r"a\.jsonl, line 1 is no JSON"),
+        (json.dumps(ROW) + "\n[1]", "line 2 holds a list"),
+        (json.dumps(ROW | {"answer": None, "source": ""}), "line 1 lacks answer, source"),
+        (json.dumps(ROW | {"question": ["x"]}), "line 1: question is a list"),
+        (json.dumps(ROW) + "\n" + json.dumps(ROW), "problems 1 and 2 share the id 'a/1'"),
+        ("\n", "holds no problem"),
+    ],
+)
+def test_broken_files_are_named_with_their_line(tmp_path: Path, lines: str, message: str) -> None:
+    (tmp_path / "a.jsonl").write_text(lines)
+    with pytest.raises(BenchmarkError, match=message):
+        load_benchmark(str(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name_or_path": "gsm8"}, "known are gsm8k, math, math500; did you mean 'gsm8k'"),
+        ({"name_or_path": "nowhere.jsonl"}, "no file 'nowhere.jsonl'"),
+        ({"name_or_path": "gsm8k", "limit": 0}, "limit must be at least 1"),
+    ],
+)
+def test_wrong_arguments(arguments: dict, message: str) -> None:
+    with pytest.raises(BenchmarkError, match=message):
+        load_benchmark(**arguments)
+
+
+def test_a_wrong_data_folder_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MDPO_DATA", "/nowhere")
+    with pytest.raises(BenchmarkError, match="MDPO_DATA names '/nowhere'"):
+        load_benchmark("math")
+
+
+HUB_ROWS = {
+    "gsm8k": {"question": "q", "answer": "so 1,000\n#### 1,000"},
+    "math": {"problem": "q", "solution": r"is $\boxed{\frac12}$", "type": "Algebra", "level": "Level 5"},
+    "math500": {"problem": "q", "answer": "7", "solution": "s", "subject": "Algebra", "level": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "level", "problems"),
+    [("gsm8k", "1000", None, 1), ("math", r"\frac12", "5", 7), ("math500", "7", "2", 1)],
+)
+def test_hub_rows_become_problems(monkeypatch, name: str, answer: str, level: str | None, problems: int) -> None:
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [HUB_ROWS[name]])
+    loaded = load_benchmark(name)
+    assert (loaded[0].id, loaded[0].answer, loaded[0].level, len(loaded)) == (f"{name}/test/0", answer, level, problems)
+
+
+def test_an_unreachable_hub_names_the_way_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(BenchmarkError, match=r"openai/gsm8k.*no network.*--data FILE.*MDPO_DATA.*gsm8k_test\.jsonl"):
+        load_benchmark("gsm8k")
+
+
+@pytest.mark.parametrize(("name", "count"), [("gsm8k", 1319), ("math", 5000), ("math500", 500)])
+def test_the_shared_files_load(monkeypatch: pytest.MonkeyPatch, name: str, count: int) -> None:
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no shared problems at {SHARED / 'data'}")
+    monkeypatch.setenv("MDPO_DATA", str(SHARED / "data"))
+    assert len(load_benchmark(name)) == count

@@ -1,0 +1,16 @@
+"""The errors of the package.
+
+Exception
+├── SandboxError   the sandbox itself is broken or misused: the run stops, the policy never sees it
+└── ChannelError   a peer sent what is not a message; inside the package it ends that peer
+
+What the code in a session does is never an exception: it is data, an `ExecutionResult`.
+"""
+
+
+class SandboxError(RuntimeError):
+    """The sandbox cannot do its work; says why and what to try."""
+
+
+class ChannelError(ValueError):
+    """Bytes that are no message: too long, not JSON, or not an object."""

@@ -1,0 +1,286 @@
+"""The caller's side of the sandbox's processes: the warm process, and the workers that it forks."""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Self
+
+from sandbox.channel import READ_BYTES, Frames, Message, encode
+from sandbox.errors import ChannelError, SandboxError
+from sandbox.limits import Limits
+
+REPLY_BYTES = 1 << 20
+
+# Beyond these a process that says nothing is a fault of the machine, not of the code.
+START_SECONDS = 60.0
+END_SECONDS = 10.0
+
+# The package without its `__init__`: the warm process needs neither the pool nor asyncio's import before it can fork.
+BOOT = """\
+import sys, types
+package = types.ModuleType("sandbox")
+package.__path__ = [sys.argv[1]]
+sys.modules["sandbox"] = package
+from sandbox.zygote import main
+main(int(sys.argv[2]), sys.argv[3])
+"""
+
+# All that the warm process, and so a session, ever has as its environment. One thread: arenas of more would use up the
+# address space, and a process with threads cannot be forked safely.
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "PATH": os.defpath,
+    "MALLOC_ARENA_MAX": "1",
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
+}
+
+
+class Worker:
+    """A session's process, as the caller sees it: a channel, the file that its output goes to, and news of its end."""
+
+    def __init__(self, key: int, channel: socket.socket, output: int) -> None:
+        self.key = key
+        self.output = output
+        self._channel = channel
+        self._frames = Frames(REPLY_BYTES)
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def ask(self, request: Message) -> Message:
+        """Send a request and return the one message that answers it.
+
+        Raises:
+            ChannelError: What came is no message, or more than one, or nothing.
+            ConnectionError: The worker's end is closed.
+        """
+        await asyncio.get_running_loop().sock_sendall(self._channel, encode(request))
+        return await self.receive()
+
+    async def receive(self) -> Message:
+        """The next message; raises as `ask` does."""
+        loop = asyncio.get_running_loop()
+        while (message := self._frames.next()) is None:
+            data = await loop.sock_recv(self._channel, READ_BYTES)
+            if not data:
+                raise ChannelError("broke off its channel")
+            self._frames.feed(data)
+        if self._frames.pending:
+            raise ChannelError("sent more than an answer")
+        return message
+
+    async def ending(self, seconds: float) -> str:
+        """How the process ended, in words; empty if it has not within `seconds`."""
+        done, _ = await asyncio.wait([self.ended], timeout=seconds)
+        return self.ended.result() if done else ""
+
+    def close(self) -> None:
+        """Free the descriptors."""
+        self._channel.close()
+        os.close(self.output)
+
+
+class WarmProcess:
+    """The warm process, as the caller sees it: it starts and ends workers. Belongs to one event loop."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", control: socket.socket, errors: IO[bytes], folder: str
+    ) -> None:
+        self._process = process
+        self._folder = folder
+        self._control = control
+        self._errors = errors
+        self._frames = Frames(REPLY_BYTES)
+        self._workers: dict[int, Worker] = {}
+        self._keys = 0
+        self._sending = asyncio.Lock()
+        self._problem: str | None = None
+        self.refused: dict[str, str] = {}
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(control, self._on_readable)
+
+    @classmethod
+    async def start(cls) -> Self:
+        """Start it and wait until it can fork.
+
+        Raises:
+            SandboxError: It did not come up; with what it printed.
+        """
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        folder = tempfile.mkdtemp(prefix="sandbox-")
+        arguments = [str(Path(__file__).parent), str(theirs.fileno()), folder]
+        command = [sys.executable, "-s", "-P", "-B", "-c", BOOT, *arguments]
+        with theirs:
+            process = subprocess.Popen(
+                command, env=_environment(), cwd="/", pass_fds=[theirs.fileno()], start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
+            )  # fmt: skip
+        warm = cls(process, ours, errors, folder)
+        done, _ = await asyncio.wait([warm._ready], timeout=START_SECONDS)
+        if not done:
+            warm._fail(f"was not ready after {START_SECONDS:g} seconds")
+        if warm._problem is not None:
+            await warm.close()
+            warm.check()
+        return warm
+
+    def check(self) -> None:
+        """Raise if the warm process is gone.
+
+        Raises:
+            SandboxError: It is; says how it ended.
+        """
+        if self._problem is not None:
+            raise SandboxError(
+                f"the sandbox's warm process {self._problem}. Open a new Sandbox; "
+                "`python -m sandbox.doctor` shows what works on this machine."
+            )
+
+    async def start_worker(self, limits: Limits) -> Worker:
+        """Fork a worker and wait until it is ready.
+
+        Raises:
+            SandboxError: It did not come up.
+        """
+        self.check()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._keys += 1
+        worker = self._workers[self._keys] = Worker(self._keys, ours, _open_output())
+        try:
+            with theirs:
+                await self._send({"open": worker.key, "limits": asdict(limits)}, [theirs.fileno(), worker.output])
+            async with asyncio.timeout(START_SECONDS):
+                self.refused |= (await worker.receive())["refused"]
+        except (ChannelError, ConnectionError, TimeoutError) as problem:
+            how = await worker.ending(1.0) or str(problem) or f"was not ready after {START_SECONDS:g} seconds"
+            await self.end_worker(worker)
+            self.check()
+            raise SandboxError(f"a session could not start: its process {how}. {self._complaint()}") from problem
+        except BaseException:
+            await self.end_worker(worker)
+            raise
+        return worker
+
+    async def end_worker(self, worker: Worker) -> None:
+        """Kill a worker and wait until it is gone with its files."""
+        if worker.key in self._workers and self._problem is None:
+            await self._send({"kill": worker.key}, [])
+            if not await worker.ending(END_SECONDS):
+                self._fail(f"did not end a session within {END_SECONDS:g} seconds")
+        self._workers.pop(worker.key, None)
+        worker.close()
+
+    async def close(self) -> None:
+        """End the warm process and with it every worker."""
+        self._loop.remove_reader(self._control)
+        self._control.close()
+        try:
+            await asyncio.to_thread(self._process.wait, END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+        self._errors.close()
+        # It does so itself, unless it was killed.
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    async def _send(self, message: Message, descriptors: list[int]) -> None:
+        """Send to the warm process, without blocking the loop when it is busy forking."""
+        data = encode(message)
+        async with self._sending:
+            while data:
+                try:
+                    sent = socket.send_fds(self._control, [data], descriptors)
+                except BlockingIOError:
+                    await self._writable()
+                except OSError:
+                    self._on_end()
+                    return
+                else:
+                    data, descriptors = data[sent:], []
+
+    async def _writable(self) -> None:
+        ready = asyncio.Event()
+        self._loop.add_writer(self._control, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            self._loop.remove_writer(self._control)
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._control.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._on_end()
+            return
+        self._frames.feed(data)
+        while (message := self._frames.next()) is not None:
+            self._on_message(message)
+
+    def _on_message(self, message: Message) -> None:
+        if "ready" in message:
+            self.refused |= message["refused"]
+            self._ready.set_result(None)
+        elif (worker := self._workers.pop(message["gone"], None)) is not None:
+            worker.ended.set_result(message.get("problem") or _ending(message["status"]))
+
+    def _on_end(self) -> None:
+        status = self._process.poll()
+        self._fail(f"ended{'' if status is None else f' with status {status}'}. {self._complaint()}".rstrip(" ."))
+
+    def _fail(self, problem: str) -> None:
+        """Note the fault and wake everyone who waits; they then `check`."""
+        self._problem = self._problem or problem
+        self._loop.remove_reader(self._control)
+        if not self._ready.done():
+            self._ready.set_result(None)
+        for worker in self._workers.values():
+            worker.ended.set_result("ended with the sandbox")
+        self._workers.clear()
+
+    def _complaint(self) -> str:
+        """The end of what the warm process printed to its error stream."""
+        size = os.fstat(self._errors.fileno()).st_size
+        text = os.pread(self._errors.fileno(), 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
+        return f"It printed: {text}" if text else ""
+
+
+def _environment() -> dict[str, str]:
+    """`ENVIRONMENT`, and where the loader finds the libraries of an interpreter that needs to be told."""
+    return ENVIRONMENT | {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+
+
+def _open_output() -> int:
+    """A file in memory where there is one, to which every writer appends; the caller reads it even after a kill."""
+    if sys.platform == "linux":
+        fd = os.memfd_create("output")
+    else:
+        fd, name = tempfile.mkstemp()
+        Path(name).unlink()
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+    return fd
+
+
+def _ending(status: int) -> str:
+    """A wait status in words."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exited with status {code}"
+    if -code == signal.SIGKILL:
+        return "was killed, by the code or for lack of memory"
+    return f"died of {signal.Signals(-code).name}"

@@ -1,0 +1,42 @@
+"""The same blocks in a fresh session, of any sandbox, give the same bytes."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox import Sandbox
+
+BLOCKS = [
+    "import random\nrandom.random(), random.sample(range(99), 3)",
+    "import numpy as np\nnp.random.rand(2)",
+    "import numpy as np\nnp.random.default_rng().random(2)",
+    "from sympy.core.random import random, randrange\nrandom(), randrange(99)",
+    "hash('mdpo'), hash((1, 'a'))",
+    "{'banana', 'apple', 'cherry', 'date'}",
+    "import time, locale\ntime.tzname, locale.getlocale()",
+    "import os, sys\nos.getcwd(), dict(os.environ), sys.argv, os.listdir()",
+    "1 / 0",
+    "import os\nos._exit(1)",
+]
+
+
+@pytest.fixture(scope="module")
+def another_sandbox(sandbox):
+    with Sandbox(sandbox.limits) as another:
+        yield another
+
+
+def answers(sandbox, blocks):
+    with sandbox.session() as session:
+        results = [session.run_sync(block) for block in blocks]
+    return [(result.status, result.text, result.truncated) for result in results]
+
+
+@settings(max_examples=10, deadline=None)
+@given(blocks=st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=5))
+def test_the_same_blocks_give_the_same_answers(sandbox, another_sandbox, blocks):
+    assert answers(sandbox, blocks) == answers(another_sandbox, blocks)
+
+
+def test_random_numbers_go_on_within_a_session(shown):
+    assert shown("import random\nfirst = random.random()", "random.random() == first") == "False"

@@ -90,7 +90,7 @@ class ChatFormat:
         return [*self._encode(text), self.end_of_turn_id]
 
     def _cut(self) -> tuple[str, str]:
-        """The template's text between an action and an observation, and between that observation and the next action."""
+        """The template's text between an action and an observation, and between that one and the next action."""
         conversation = [
             {"role": "user", "content": _QUESTION},
             {"role": "assistant", "content": _ACTION},
@@ -123,7 +123,7 @@ class ChatFormat:
             messages = [{"role": "system", "content": self.system}, *messages]
         try:
             text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=generate, tokenize=False)
-        except Exception as error:  # noqa: BLE001 - a template is a program: it may raise anything
+        except Exception as error:
             roles = ", ".join(message["role"] for message in messages)
             raise ChatTemplateError(
                 f"the chat template does not accept the messages [{roles}]: {error}; change "

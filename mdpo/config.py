@@ -1,6 +1,6 @@
 """The whole configuration as typed models: one YAML file per recipe, overrides after it, errors that name the key.
 
-    mdpo run configs/quickstart.yaml iterations=1 rollout.temperature=0.8 train.args.beta=0.05
+mdpo run configs/quickstart.yaml iterations=1 rollout.temperature=0.8 train.args.beta=0.05
 """
 
 import difflib
@@ -168,7 +168,9 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1, but `4e-7` is a number, as everywhere else, and not a string."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def parse_yaml(text: str) -> Any:

@@ -1,7 +1,7 @@
 """Demonstrations, trajectories and pairs as pre-tokenised data sets with masks, and the collator of pairs.
 
-Nothing here tokenises a sampled text. A demonstration was never sampled, so its text is tokenised once, action by action,
-with the same chat format that the rollout uses: the policy is trained on exactly the ids that it will later see.
+Nothing here tokenises a sampled text. A demonstration was never sampled, so its text is tokenised once, action by
+action, with the chat format that the rollout uses: the policy is trained on exactly the ids that it will later see.
 """
 
 from collections.abc import Iterable
@@ -56,16 +56,16 @@ def demonstration_ids(demonstration: Demonstration, chat: ChatFormat) -> tuple[l
     return ids, mask
 
 
-def sft_dataset(demonstrations: Iterable[Demonstration], chat: ChatFormat, max_length: int) -> tuple[Dataset, TokenCount]:
+def sft_dataset(
+    demonstrations: Iterable[Demonstration], chat: ChatFormat, max_length: int
+) -> tuple[Dataset, TokenCount]:
     """Rows of `input_ids` and `labels` (`IGNORE` outside the actions). Longer ones are dropped, never cut."""
     return _language_dataset((demonstration_ids(example, chat) for example in demonstrations), max_length)
 
 
 def trajectory_dataset(trajectories: Iterable[Trajectory], max_length: int) -> tuple[Dataset, TokenCount]:
     """The same rows for sampled trajectories (RAFT), straight from their ids."""
-    sequences = (
-        (t.prompt_ids + t.completion_ids, [0] * len(t.prompt_ids) + t.completion_mask) for t in trajectories
-    )
+    sequences = ((t.prompt_ids + t.completion_ids, [0] * len(t.prompt_ids) + t.completion_mask) for t in trajectories)
     return _language_dataset(sequences, max_length)
 
 

@@ -1,7 +1,7 @@
 """What a person at the terminal sees: one line for each stage, with progress while it works.
 
-On a terminal a spinner and a bar move; anywhere else (a log file, CI) a plain line is written every few seconds, so that
-nothing is silent for long.
+On a terminal a spinner and a bar move; anywhere else (a log file, CI) a plain line is written every few seconds, so
+that nothing is silent for long.
 """
 
 import threading

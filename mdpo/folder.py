@@ -69,9 +69,7 @@ class RunFolder:
 
     def finish(self, stage: str, note: str, seconds: float) -> None:
         """Record that a stage is done."""
-        write_json(
-            self.path / "state.json", {**self.stages(), stage: {"note": note, "seconds": round(seconds, 1)}}
-        )
+        write_json(self.path / "state.json", {**self.stages(), stage: {"note": note, "seconds": round(seconds, 1)}})
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from mdpo.config import Config, ProblemsConfig
 from mdpo.display import Display
 from mdpo.folder import RunFolder, open_folder, read_json, write_json
 from mdpo.preference import make_pairs, read_pairs, write_pairs
+from mdpo.rollout import Agent
 from mdpo.sources import load_demonstrations, load_problems, place_policy, start_policy
 from mdpo.stages import (
     greedy_sampling,
@@ -31,7 +32,6 @@ from mdpo.stages import (
     train_on_demonstrations,
     train_on_pairs,
 )
-from mdpo.rollout import Agent
 from mdpo.train.stage import TrainStage
 from mdpo.trajectory import read_trajectories
 
@@ -115,9 +115,7 @@ def _fine_tune(this: Run) -> None:
             start = start_policy(this.config.policy.model, this.folder.sft, demonstrations, this.config.seed)
         with this.display.task("SFT") as task:
             stage = TrainStage(this.folder.sft, sft.args, this.config.seed, show_steps(task))
-            train_on_demonstrations(
-                start, this.config.policy, demonstrations, sft.max_length, stage, this.display.say
-            )
+            train_on_demonstrations(start, this.config.policy, demonstrations, sft.max_length, stage, this.display.say)
         said["note"] = f"fine-tuned on {len(demonstrations):,} demonstrations"
 
 
@@ -164,7 +162,8 @@ async def _evaluate(this: Run, number: int, source: ProblemsConfig, agent: Agent
             _add_metrics(this, number, {f"eval {source.benchmark}": row})
         low, high = row["ci95"]
         said["note"] = (
-            f"[bold]{100 * row['accuracy']:.1f} %[/] right ({100 * low:.1f}–{100 * high:.1f}) on {len(problems)} problems"
+            f"[bold]{100 * row['accuracy']:.1f} %[/] right ({100 * low:.1f}–{100 * high:.1f}) "
+            f"on {len(problems)} problems"
         )
 
 

@@ -123,11 +123,13 @@ def read_pairs(path: Path) -> Iterator[Pair]:
             try:
                 yield Pair(**json.loads(line))
             except (ValueError, TypeError) as error:
-                raise DataError(f"{path}, line {number} is no pair: {error}; make it again with `mdpo pairs`") from error
+                raise DataError(
+                    f"{path}, line {number} is no pair: {error}; make it again with `mdpo pairs`"
+                ) from error
 
 
 def _drop_reason(trajectory: Trajectory, max_length: int | None, require_call: bool) -> str | None:
-    """Why a trajectory is not used, `None` if it is (paper §3.1; the word of each reason is what `mdpo pairs` prints)."""
+    """Why a trajectory is not used, `None` if it is (paper §3.1); `mdpo pairs` prints these words."""
     length = len(trajectory.prompt_ids) + len(trajectory.completion_ids)
     if not trajectory.turns:
         return "empty"
@@ -142,9 +144,7 @@ def _drop_reason(trajectory: Trajectory, max_length: int | None, require_call: b
     return None
 
 
-def _choose(
-    right: list[Trajectory], wrong: list[Trajectory], count: int, rng: random.Random
-) -> Iterator[Pair]:
+def _choose(right: list[Trajectory], wrong: list[Trajectory], count: int, rng: random.Random) -> Iterator[Pair]:
     count = min(count, len(right), len(wrong))
     for chosen, rejected in zip(rng.sample(right, count), rng.sample(wrong, count), strict=True):
         if chosen.prompt_ids != rejected.prompt_ids:

@@ -24,7 +24,9 @@ def print_result(path: Path, console: Console) -> None:
     """Print the accuracy after SFT and after each iteration, as a table with bars, and where to look next."""
     folder = _open(path)
     for benchmark, rows in _by_benchmark(folder.metrics()).items():
-        table = Table(title=f"Accuracy on {benchmark}, {rows[0]['problems']} held-out problems, greedy", title_justify="left")
+        table = Table(
+            title=f"Accuracy on {benchmark}, {rows[0]['problems']} held-out problems, greedy", title_justify="left"
+        )
         table.add_column("policy")
         table.add_column("right", justify="right")
         table.add_column("95 % interval", justify="right")
@@ -38,9 +40,7 @@ def print_result(path: Path, console: Console) -> None:
         console.print(table)
         gain = 100 * (rows[-1]["accuracy"] - rows[0]["accuracy"])
         if len(rows) > 1:
-            console.print(
-                f"{rows[0]['stage']} → {rows[-1]['stage']}: [bold]{gain:+.1f} points[/]", highlight=False
-            )
+            console.print(f"{rows[0]['stage']} → {rows[-1]['stage']}: [bold]{gain:+.1f} points[/]", highlight=False)
     console.print("\nLook next:", highlight=False)
     first = next(iter(sorted(path.glob("iteration-*/trajectories.jsonl"))), None)
     if first is not None:
@@ -84,9 +84,7 @@ def write_report(path: Path) -> None:
         name=path.name,
         picture=_as_data_url(figure),
         rows=rows,
-        iterations=[
-            (file.parent.name, read_json(file, {})) for file in sorted(path.glob("iteration-*/metrics.json"))
-        ],
+        iterations=[(file.parent.name, read_json(file, {})) for file in sorted(path.glob("iteration-*/metrics.json"))],
         stages=folder.stages(),
         trajectories=_examples(path),
         config=folder.config.read_text(encoding="utf-8"),

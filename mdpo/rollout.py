@@ -150,9 +150,7 @@ def _already(path: Path, wanted: dict[tuple[str, int], Problem]) -> Iterator[Tra
         yield trajectory
 
 
-async def _converse(
-    agent: Agent, session: Session, prompt_ids: list[int], turns: list[Turn], seed: str
-) -> StopReason:
+async def _converse(agent: Agent, session: Session, prompt_ids: list[int], turns: list[Turn], seed: str) -> StopReason:
     """Act, run and observe until the trajectory stops; each turn is added to `turns`."""
     sampling = agent.sampling
     limit = min(sampling.max_tokens, agent.engine.context_length)

@@ -137,7 +137,8 @@ class TransformersEngine:
         limit = int(self._model.config.max_position_embeddings)
         self.context_length = min(context_length or limit, limit)
         self._waiting: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
-        self._in_flight = 0
+        self._unanswered: set[_Row] = set()
+        self._lock = threading.Lock()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, name="mdpo-transformers-engine", daemon=True)
         self._thread.start()
@@ -155,19 +156,21 @@ class TransformersEngine:
         loop = asyncio.get_running_loop()
         room = min(params.max_tokens, self.context_length - len(prompt_ids))
         row = _Row(prompt_ids, params, loop, loop.create_future(), random.Random(params.seed), room)
-        self._in_flight += 1
+        with self._lock:
+            self._unanswered.add(row)
         try:
             self._waiting.put(row)
             # The thread sets its error before it refuses what waits: either it refuses this row, or this check does.
             self._check_alive()
             return await row.future
         finally:
-            self._in_flight -= 1
+            with self._lock:
+                self._unanswered.discard(row)
 
     async def load(self, checkpoint: Path) -> None:
         """Replace the model by another checkpoint's. No request may be in flight."""
-        if self._in_flight:
-            raise EngineError(f"cannot load {checkpoint} while {self._in_flight} requests are in flight")
+        if self._unanswered:
+            raise EngineError(f"cannot load {checkpoint} while {len(self._unanswered)} requests are in flight")
         self._model = await asyncio.to_thread(self._load, checkpoint)
 
     async def close(self) -> None:
@@ -198,7 +201,9 @@ class TransformersEngine:
         except BaseException as error:  # noqa: BLE001 - whatever it was, everyone who waits must hear of it
             self._error = error
         self._error = self._error or EngineError("it was closed")
-        self._refuse_all(waiting + (batch.rows if batch else []))
+        with self._lock:
+            for row in self._unanswered:
+                row.fail(EngineError(f"the engine stopped: {self._error}"))
 
     def _receive(self, waiting: list[_Row], *, block: bool) -> bool:
         """Move requests from the queue to `waiting`; `False` when the engine is to stop."""
@@ -280,12 +285,3 @@ class TransformersEngine:
         if len(kept) < len(batch.rows):
             batch.keep(kept)
         return batch
-
-    def _refuse_all(self, rows: list[_Row]) -> None:
-        """Tell everyone who still waits that the engine has stopped."""
-        while not self._waiting.empty():
-            row = self._waiting.get()
-            if row is not None:
-                rows.append(row)
-        for row in rows:
-            row.fail(EngineError(f"the engine stopped: {self._error}"))

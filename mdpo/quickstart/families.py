@@ -1,9 +1,9 @@
 """Eight families of word problems, each with a right and a plausible wrong way to set the program up.
 
-A tiny policy cannot do the arithmetic in its head, but it can copy numbers into a program. What it has to *learn* is the
-set-up: in each family the demonstrations show the right way in a share of the cases (`right_share`) and a typical mistake
-in the rest. So a policy that imitates them decodes greedily into the wrong program in half of the families, while
-sampling finds both programs, which is what preference learning needs.
+A tiny policy cannot do the arithmetic in its head, but it can copy numbers into a program. What it has to *learn* is
+the set-up: in each family the demonstrations show the right way in a share of the cases (`right_share`) and a typical
+mistake in the rest. So a policy that imitates them decodes greedily into the wrong program in half of the families,
+while sampling finds both programs, which is what preference learning needs.
 """
 
 import random
@@ -115,7 +115,7 @@ MULTIPLES = Family(
 TEAM = Family(
     name="team",
     right_share=0.3,
-    draw=lambda rng: (rng.randrange(10, 100), rng.randrange(10, 100), rng.randrange(3, 7)),
+    draw=lambda rng: (rng.randrange(10, 100), rng.randrange(10, 100), rng.randrange(3, 5)),
     question=lambda women, men, size: (
         f"A club has {women} women and {men} men. In how many ways can a team of {size} members be chosen?"
     ),
@@ -148,9 +148,7 @@ DISCOUNT = Family(
         )
     ),
     wrong=_one_call(
-        lambda price, first, second: Step(
-            "Add up the two cuts.", f"print({price} * (100 - {first} - {second}) // 100)"
-        )
+        lambda price, first, second: Step("Add up the two cuts.", f"print({price} * (100 - {first} - {second}) // 100)")
     ),
 )
 
@@ -171,9 +169,7 @@ SPEED = Family(
     ),
     answer=lambda there, back: int(2 / (Fraction(1, there) + Fraction(1, back))),
     right=_one_call(
-        lambda there, back: Step(
-            "The slow part takes more time.", f"print(2 * {there} * {back} // ({there} + {back}))"
-        )
+        lambda there, back: Step("The slow part takes more time.", f"print(2 * {there} * {back} // ({there} + {back}))")
     ),
     wrong=_one_call(lambda there, back: Step("Take the mean of the speeds.", f"print(({there} + {back}) // 2)")),
 )
@@ -219,7 +215,7 @@ def _handshakes_answer(base: int, exponent: int) -> int:
 HANDSHAKES = Family(
     name="handshakes",
     right_share=0.3,
-    draw=lambda rng: (rng.randrange(2, 100), rng.randrange(20, 200)),
+    draw=lambda rng: (rng.randrange(2, 1000), rng.randrange(10, 60)),
     question=lambda base, exponent: (
         f"The number of guests at a party is the sum of the digits of {base} to the power {exponent}. Every two guests "
         f"shake hands once. How many handshakes are there?"
@@ -227,7 +223,9 @@ HANDSHAKES = Family(
     answer=_handshakes_answer,
     right=_two_calls(
         _digit_sum,
-        lambda guests, base, exponent: Step("Two guests share one handshake.", f"print({guests} * ({guests} - 1) // 2)"),
+        lambda guests, base, exponent: Step(
+            "Two guests share one handshake.", f"print({guests} * ({guests} - 1) // 2)"
+        ),
     ),
     wrong=_two_calls(
         _digit_sum,
@@ -244,10 +242,10 @@ def _half_as_float(members: int, places: int, cost: int) -> Step:
 PHOTOS = Family(
     name="photos",
     right_share=0.7,
-    draw=lambda rng: (2 * rng.randrange(10, 100), rng.randrange(2, 5), rng.randrange(3, 100)),
+    draw=lambda rng: (2 * rng.randrange(10, 100), rng.randrange(2, 4), rng.randrange(3, 100)),
     question=lambda members, places, cost: (
-        f"Half of the {members} members of a club are adults. A photo is taken of every possible row of {places} adults, "
-        f"and each photo costs {cost} cents. How many cents do all photos cost?"
+        f"Half of the {members} members of a club are adults. A photo is taken of every possible row of {places} "
+        f"adults, and each photo costs {cost} cents. How many cents do all photos cost?"
     ),
     answer=lambda members, places, cost: perm(members // 2, places) * cost,
     right=_two_calls(

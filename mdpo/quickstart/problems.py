@@ -7,6 +7,7 @@ from typing import Literal
 
 from eval import Problem
 from mdpo.demonstration import Demonstration
+from mdpo.errors import DataError
 from mdpo.quickstart.families import FAMILIES, Family, Numbers
 from mdpo.render import answer_action, call_action
 from sandbox import ExecutionResult
@@ -15,6 +16,8 @@ Split = Literal["train", "test"]
 
 # One problem in ten is held out.
 _HELD_OUT = 10
+# So many draws in a row that give nothing new show that a family is exhausted.
+_DRAWS = 2000
 
 
 def generate_problems(split: Split, count: int, seed: int = 0) -> list[Problem]:
@@ -57,12 +60,16 @@ def generate_demonstrations(
 
 def _draw(split: Split, count: int, rng: random.Random) -> Iterator[tuple[Family, Numbers]]:
     seen: set[tuple[str, Numbers]] = set()
-    while len(seen) < count:
-        family = FAMILIES[len(seen) % len(FAMILIES)]
-        numbers = family.draw(rng)
-        if _split(family, numbers) == split and (family.name, numbers) not in seen:
-            seen.add((family.name, numbers))
-            yield family, numbers
+    for number in range(count):
+        family = FAMILIES[number % len(FAMILIES)]
+        for _ in range(_DRAWS):
+            numbers = family.draw(rng)
+            if _split(family, numbers) == split and (family.name, numbers) not in seen:
+                break
+        else:
+            raise DataError(f"the quickstart has no {count} distinct problems of the {split} split; ask for fewer")
+        seen.add((family.name, numbers))
+        yield family, numbers
 
 
 def _split(family: Family, numbers: Numbers) -> Split:

@@ -2,9 +2,9 @@
 
     L = − Σ log σ( η Σ_h [ log π_θ(a_h^w|s_h^w) / π_ref(a_h^w|s_h^w) − log π_θ(a_h^l|s_h^l) / π_ref(a_h^l|s_h^l) ] )
 
-It is DPO whose log-probabilities are summed over the policy's own tokens only: what the environment wrote conditions the
-policy but is not in the sum. TRL's loss reads the mask that the collator gives it, so the change is in the data alone.
-η is TRL's `beta`.
+It is DPO whose log-probabilities are summed over the policy's own tokens only: what the environment wrote conditions
+the policy but is not in the sum. TRL's loss reads the mask that the collator gives it, so the change is in the data
+alone. η is TRL's `beta`.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from trl import DPOConfig, DPOTrainer
 
 from mdpo.checkpoint import load_model, load_tokenizer
 from mdpo.data import PairCollator
-from mdpo.train.stage import TrainStage, run_training, training_arguments
+from mdpo.train.stage import TrainStage, quiet, run_training, training_arguments
 
 # The paper's M-DPO of Gemma-1.1-it-7B: η = 0.1, learning rate 4e-7, cosine, 40 warm-up steps, batch 32, one epoch.
 _DEFAULTS = {
@@ -87,11 +87,12 @@ def train_mdpo(
         The folder of the trained policy.
     """
     tokenizer = load_tokenizer(policy)
-    trainer = MultiTurnDPOTrainer(
-        model=load_model(policy, dtype),
-        ref_model=None if str(policy) == str(reference) else load_model(reference, dtype),
-        args=training_arguments(DPOConfig, stage, _DEFAULTS),
-        train_dataset=dataset,
-        tokenizer=tokenizer,
-    )
-    return run_training(trainer, tokenizer, stage)
+    with quiet():
+        trainer = MultiTurnDPOTrainer(
+            model=load_model(policy, dtype),
+            ref_model=None if str(policy) == str(reference) else load_model(reference, dtype),
+            args=training_arguments(DPOConfig, stage, _DEFAULTS),
+            train_dataset=dataset,
+            tokenizer=tokenizer,
+        )
+        return run_training(trainer, tokenizer, stage)

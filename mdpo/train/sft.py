@@ -7,7 +7,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from mdpo.checkpoint import load_model, load_tokenizer
-from mdpo.train.stage import TrainStage, run_training, training_arguments
+from mdpo.train.stage import TrainStage, quiet, run_training, training_arguments
 
 # The paper's SFT of the Gemma family: learning rate 5e-6, cosine, clipped at 1, batch 64.
 _DEFAULTS = {
@@ -35,10 +35,11 @@ def train_sft(policy: str | Path, dataset: Dataset, stage: TrainStage, dtype: to
         The folder of the trained policy.
     """
     tokenizer = load_tokenizer(policy)
-    trainer = SFTTrainer(
-        model=load_model(policy, dtype),
-        args=training_arguments(SFTConfig, stage, _DEFAULTS),
-        train_dataset=dataset,
-        processing_class=tokenizer,
-    )
-    return run_training(trainer, tokenizer, stage)
+    with quiet():
+        trainer = SFTTrainer(
+            model=load_model(policy, dtype),
+            args=training_arguments(SFTConfig, stage, _DEFAULTS),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+        )
+        return run_training(trainer, tokenizer, stage)

@@ -1,4 +1,4 @@
-"""What every training has in common: it resumes where it was killed, and it is done when its policy has its final name."""
+"""What every training has in common: it resumes where it was killed, and is done when its policy has its final name."""
 
 import json
 import logging
@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import datasets
 import torch
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.training_args import TrainingArguments
 
+from mdpo.checkpoint import no_progress_bars
 from mdpo.errors import ConfigError, TrainingError
 
 
@@ -100,8 +102,7 @@ def run_training(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, stage: Tr
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(_Report(stage.on_step))
-    with _quiet():
-        trainer.train(resume_from_checkpoint=last_complete_checkpoint(stage.checkpoints))
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(stage.checkpoints))
     _check_finite(trainer.state)
     if trainer.is_world_process_zero():
         (stage.folder / "training.json").write_text(json.dumps(trainer.state.log_history, indent=1))
@@ -141,9 +142,7 @@ class _Report(TrainerCallback):  # type: ignore[misc]
     def __init__(self, on_step: OnStep) -> None:
         self._on_step = on_step
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         last = state.log_history[-1] if state.log_history else {}
         self._on_step(state.global_step, state.max_steps, last)
 
@@ -155,17 +154,22 @@ def _check_finite(state: TrainerState) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' own bars and notices off the terminal: progress is shown by `on_step`."""
+def quiet() -> Iterator[None]:
+    """Keep the libraries' own bars and notices off the terminal while they train: progress is shown by `on_step`."""
     before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
     logger = logging.getLogger("transformers.trainer")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    bars = datasets.are_progress_bars_disabled()
     try:
-        yield
+        os.environ["TQDM_DISABLE"] = "1"
+        logger.setLevel(logging.ERROR)
+        datasets.disable_progress_bars()
+        with no_progress_bars():
+            yield
     finally:
         logger.setLevel(level)
+        if not bars:
+            datasets.enable_progress_bars()
         if before is None:
             del os.environ["TQDM_DISABLE"]
         else:

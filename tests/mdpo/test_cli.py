@@ -1,0 +1,126 @@
+"""The commands as a user types them: help, errors of one sentence, and a small piece of work through each."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mdpo.trajectory import read_trajectories
+
+SMALL = ["--max-action-tokens", "96", "--max-tokens", "448", "--horizon", "4", "--dtype", "float32"]
+ENGINE = ["--engine", "transformers", "--threads", "1"]
+POLICY = "package:mdpo/quickstart/policy"
+
+
+def mdpo(*arguments: str | Path, cwd: Path, code: int = 0) -> str:
+    """Run a command and return what it printed; both streams."""
+    environment = {**os.environ, "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+    environment.pop("MDPO_DATA", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "mdpo.cli", *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    assert "Traceback" not in output
+    return output
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    output = mdpo("--help", cwd=tmp_path)
+    for name in ("run", "rollout", "pairs", "train", "eval", "report", "inspect", "configs", "doctor"):
+        assert f" {name} " in output
+
+
+def test_recipes_are_listed_outside_the_repository(tmp_path: Path) -> None:
+    assert "quickstart" in mdpo("configs", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["run", "quickstrat"], 2, "no recipe of that name"),
+        (["run", "quickstart", "rollout.smaples=3"], 2, "did you mean `samples`?"),
+        (["run", "quickstart", "--dir", "r", "sft.ready=nowhere/at/all"], 1, "no such folder"),
+        (["inspect", "none.jsonl"], 1, "there is no trajectory file none.jsonl; make one with `mdpo rollout`"),
+        (["pairs", "none.jsonl", "--out", "p.jsonl"], 1, "there is no trajectory file"),
+        (["report", "."], 1, "is no run directory"),
+        (["eval", "--model", POLICY, "--data", "none.jsonl", *ENGINE], 1, "there is no file"),
+        (["eval", "--model", POLICY, "--benchmark", "gsm9k", *ENGINE], 1, "did you mean"),
+        (["eval", "--model", "broken", "--benchmark", "quickstart", *ENGINE], 1, "broken"),
+        (["train", "--model", POLICY, "--data", "none.jsonl", "--out", "o"], 1, "make one with `mdpo pairs"),
+        (["train", "--model", POLICY, "--data", "p.jsonl", "--out", "o", "beta"], 2, "write name=value"),
+    ],
+)
+def test_an_error_is_one_sentence_that_says_what_to_do(
+    arguments: list[str], code: int, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{}")
+    (tmp_path / "p.jsonl").write_text("")
+    output = mdpo(*arguments, cwd=tmp_path, code=code)
+    assert says in output
+    errors = [line for line in output.splitlines() if line.startswith("mdpo:")]
+    assert len(errors) == 1
+
+
+def test_without_vllm_the_error_says_how_to_get_it(tmp_path: Path) -> None:
+    pytest.importorskip("mdpo.engines.vllm")
+    try:
+        import vllm  # noqa: F401
+    except ImportError:
+        output = mdpo("eval", "--model", POLICY, "--benchmark", "quickstart", "--limit", "1", cwd=tmp_path, code=1)
+        assert "pip install 'mdpo[vllm]'" in output
+        return
+    pytest.skip("vLLM is installed here")
+
+
+def test_the_stages_work_one_by_one(tmp_path: Path) -> None:
+    common = ["--model", POLICY, "--benchmark", "quickstart", *SMALL, *ENGINE]
+    output = mdpo("rollout", *common, "--limit", 24, "--samples", 4, "--out", "t.jsonl", cwd=tmp_path)
+    assert "96 trajectories in t.jsonl" in output
+    assert len(list(read_trajectories(tmp_path / "t.jsonl"))) == 96
+
+    output = mdpo("inspect", "t.jsonl", "--right", "--count", 2, cwd=tmp_path)
+    assert output.count("mask 1") == 2
+    assert "<|assistant|>" in output
+
+    assert " pairs from 96 trajectories of 24 problems" in mdpo("pairs", "t.jsonl", "--out", "p.jsonl", cwd=tmp_path)
+    output = mdpo(
+        "train", "--model", POLICY, "--data", "p.jsonl", "--out", "trained", "--dtype", "float32", "--threads", 1,
+        "learning_rate=1e-4", "per_device_train_batch_size=4", "gradient_accumulation_steps=1", cwd=tmp_path,
+    )  # fmt: skip
+    assert "action and" in output
+    assert "the trained policy is trained/policy" in output
+
+    evaluate = ["eval", "--model", "trained/policy", "--benchmark", "quickstart", "--limit", "16", *SMALL, *ENGINE]
+    output = mdpo(*evaluate, cwd=tmp_path)
+    assert "95 % interval" in output
+    assert "of 16 problems" in output
+
+
+def test_a_benchmark_file_is_evaluated_as_it_is(tmp_path: Path) -> None:
+    row = {
+        "id": "1",
+        "question": "What is the sum of all multiples of 7 from 100 to 210?",
+        "answer": "2576",
+        "source": "me",
+    }
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row) + "\n")
+    output = mdpo(
+        "eval", "--model", POLICY, "--benchmark", "gsm8k", "--data", "mine.jsonl", *SMALL, *ENGINE, cwd=tmp_path
+    )
+    assert "of 1 problems" in output
+
+
+def test_the_doctor_tries_the_sandbox_and_the_checker(tmp_path: Path) -> None:
+    output = mdpo("doctor", cwd=tmp_path)
+    assert "LaTeX answers are parsed and compared" in output
+    assert "each protection was tried" in output

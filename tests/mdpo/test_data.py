@@ -1,0 +1,95 @@
+import doctest
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+import mdpo.data
+from mdpo.chat import ChatFormat
+from mdpo.data import IGNORE, PairCollator, demonstration_ids, pair_dataset, sft_dataset, trajectory_dataset
+from mdpo.demonstration import Demonstration
+from mdpo.errors import TrainingError
+from mdpo.preference import Pair
+from mdpo.render import observation_text
+from mdpo.trajectory import Trajectory, Turn
+
+PAIR = Pair("p", 0, 1, [1, 2], [3, 4, 5, 6], [1, 0, 0, 1], [7, 8], [1, 1])
+
+
+def test_a_batch_holds_all_chosen_then_all_rejected_and_masks_what_was_not_sampled() -> None:
+    other = {"prompt_ids": [9], "chosen_ids": [8], "chosen_mask": [1], "rejected_ids": [7, 7], "rejected_mask": [1, 0]}
+    rows, _ = pair_dataset([PAIR], max_length=100)
+    batch = PairCollator(pad_token_id=6)([rows[0], other])
+    assert batch["input_ids"].tolist() == [
+        [1, 2, 3, 4, 5, 6],  # prompt + chosen
+        [9, 8, 6, 6, 6, 6],  # other prompt + chosen
+        [1, 2, 7, 8, 6, 6],  # prompt + rejected
+        [9, 7, 7, 6, 6, 6],  # other prompt + rejected
+    ]
+    # The padding token is also a sampled token: neither mask is inferred from ids.
+    assert batch["attention_mask"].sum(dim=1).tolist() == [6, 2, 4, 3]
+    assert batch["completion_mask"].tolist() == [
+        [0, 0, 1, 0, 0, 1],
+        [0, 1, 0, 0, 0, 0],
+        [0, 0, 1, 1, 0, 0],
+        [0, 1, 0, 0, 0, 0],
+    ]
+
+
+def test_the_example_in_the_docstring_is_true() -> None:
+    assert doctest.testmod(mdpo.data).failed == 0
+
+
+def test_tokens_are_counted_before_training() -> None:
+    _, count = pair_dataset([PAIR], max_length=100)
+    assert (count.prompt, count.action, count.observation, count.too_long) == (4, 4, 2, 0)
+
+
+def test_a_pair_that_is_too_long_is_dropped_and_counted() -> None:
+    rows, count = pair_dataset([PAIR, Pair("q", 0, 1, [1], [2], [1], [3], [1])], max_length=5)
+    assert (len(rows), count.too_long) == (1, 1)
+    assert "1 dropped as too long" in str(count)
+
+
+def test_nothing_to_train_on_is_an_error() -> None:
+    with pytest.raises(TrainingError, match="all 1 examples are longer than max_length=3"):
+        pair_dataset([PAIR], max_length=3)
+    with pytest.raises(TrainingError, match="no examples"):
+        pair_dataset([], max_length=3)
+
+
+def test_a_mask_without_actions_is_an_error() -> None:
+    with pytest.raises(TrainingError, match="rejected trajectory of problem p has no action token"):
+        pair_dataset([Pair("p", 0, 1, [1], [2], [1], [3], [0])], max_length=9)
+
+
+def test_a_demonstration_has_the_ids_that_a_rollout_of_it_would_have(
+    tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
+) -> None:
+    chat = ChatFormat(tokenizer)
+    for demonstration in demonstrations[:16]:
+        messages = [{"role": "user", "content": demonstration.question}]
+        for action, observation in zip(demonstration.actions, (*demonstration.observations, None), strict=True):
+            messages.append({"role": "assistant", "content": action})
+            if observation is not None:
+                messages.append({"role": "user", "content": observation_text(observation)})
+        ids, _ = demonstration_ids(demonstration, chat)
+        assert ids == tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
+
+
+def test_only_actions_and_their_ends_of_turn_are_labels(
+    tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
+) -> None:
+    chat = ChatFormat(tokenizer)
+    rows, _ = sft_dataset(demonstrations[:16], chat, max_length=512)
+    for row, demonstration in zip(rows, demonstrations, strict=False):
+        kept = tokenizer.decode([label for label in row["labels"] if label != IGNORE])
+        assert kept == "".join(action + "<|end|>" for action in demonstration.actions)
+        assert all(label in (token, IGNORE) for token, label in zip(row["input_ids"], row["labels"], strict=True))
+
+
+def test_a_sampled_trajectory_is_trained_on_its_own_ids() -> None:
+    turns = [Turn("a", [5, 6], [-1.0, -1.0], "x", "o", [7, 8], "ok"), Turn("b", [9], [-1.0])]
+    trajectory = Trajectory("p", 0, "q", "1", "test", [1, 2], turns, "answered", "1", 1.0, "p", {})
+    rows, count = trajectory_dataset([trajectory], max_length=100)
+    assert rows[0] == {"input_ids": [1, 2, 5, 6, 7, 8, 9], "labels": [IGNORE, IGNORE, 5, 6, IGNORE, IGNORE, 9]}
+    assert (count.prompt, count.action, count.observation) == (2, 3, 2)

@@ -1,0 +1,32 @@
+import pytest
+
+from mdpo.render import after_programs, call_action, last_program, observation_text, outside_programs
+
+TWO = "First.\n```python\nx = 1\n```\nThen.\n```python\nprint(x)\n```\nDone."
+
+
+@pytest.mark.parametrize(
+    ("action", "program"),
+    [
+        (call_action("Compute.", "print(1)"), "print(1)\n"),
+        (TWO, "print(x)\n"),
+        ("```python\nprint('```')\n```", "print('```')\n"),  # a fence inside a line closes nothing
+        ("no program", None),
+        ("```python\nprint(1)", None),  # never closed
+        ("```python\nx = 1\n```\n```python\nprint(x", None),  # the last one was never closed
+        ("```\nprint(1)\n```", None),  # no python block
+        ("inline ```python print(1)```", None),
+    ],
+)
+def test_the_last_complete_block_is_the_program(action: str, program: str | None) -> None:
+    assert last_program(action) == program
+
+
+def test_what_stands_outside_and_after_the_programs() -> None:
+    assert outside_programs(TWO) == "First.\n\nThen.\n\nDone."
+    assert after_programs(TWO) == "\nDone."
+    assert after_programs("no program") == "no program"
+
+
+def test_an_observation_is_fenced() -> None:
+    assert observation_text("7") == "```output\n7\n```"

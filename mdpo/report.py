@@ -45,7 +45,9 @@ def print_result(path: Path, console: Console) -> None:
     first = next(iter(sorted(path.glob("iteration-*/trajectories.jsonl"))), None)
     if first is not None:
         console.print(
-            f"  [bold]mdpo inspect {first} --wrong[/]   a trajectory with its mask in colour", highlight=False
+            f"  [bold]mdpo inspect {first} --wrong[/]   a trajectory with its mask in colour",
+            highlight=False,
+            soft_wrap=True,
         )
     console.print(
         f"  [bold]mdpo report {path}[/]   writes {path / 'report.html'} again (curve, tables, trajectories)\n"

@@ -100,6 +100,8 @@ def start_policy(model: str, folder: Path, demonstrations: list[Demonstration], 
     if model != QUICKSTART:
         return resolve_checkpoint(model, folder / "converted")
     fresh = folder / "start"
-    if not (fresh / "config.json").exists():
-        save_fresh_policy(fresh, demonstrations[:_TOKENIZER_DEMONSTRATIONS], seed)
+    if not fresh.exists():
+        partial = folder / "start.partial"
+        save_fresh_policy(partial, demonstrations[:_TOKENIZER_DEMONSTRATIONS], seed)
+        partial.replace(fresh)
     return fresh

@@ -12,7 +12,7 @@ from mdpo.trajectory import read_trajectories
 
 SMALL = ["--max-action-tokens", "96", "--max-tokens", "448", "--horizon", "4", "--dtype", "float32"]
 ENGINE = ["--engine", "transformers", "--threads", "1"]
-POLICY = "package:mdpo/quickstart/policy"
+POLICY = "package:mdpo/quickstart/checkpoint"
 
 
 def mdpo(*arguments: str | Path, cwd: Path, code: int = 0) -> str:

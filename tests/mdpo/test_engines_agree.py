@@ -17,7 +17,7 @@ from mdpo.stages import open_agent
 from mdpo.trajectory import STOP_REASONS, Trajectory
 from sandbox import Limits
 
-POLICY = resolve_checkpoint("package:mdpo/quickstart/policy", Path("unused"))
+POLICY = resolve_checkpoint("package:mdpo/quickstart/checkpoint", Path("unused"))
 TALK = PolicyConfig(model=str(POLICY), dtype="float32")
 HAVE_VLLM = importlib.util.find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(

@@ -5,15 +5,14 @@ import codecs
 import os
 import secrets
 import time
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
 from sandbox.errors import ChannelError, SandboxError
+from sandbox.limits import Limits
 from sandbox.remote import Worker
 from sandbox.result import Excerpt, ExecutionResult, Status, cut, printable, timeout_text
-
-if TYPE_CHECKING:
-    from sandbox.pool import Sandbox
 
 # The clock inside the interpreter stops most code and keeps its variables; so long after it the process is killed.
 GRACE_SECONDS = 0.5
@@ -26,6 +25,29 @@ RESTARTED = "The interpreter was restarted; variables are lost."
 WORKER_STATUSES = ("ok", "error", "timeout", "memory")
 
 Outcome = tuple[Status, str | None]
+T = TypeVar("T")
+
+
+class Workers(Protocol):
+    """What a session needs of its sandbox: processes to run in, and whether it still works."""
+
+    limits: Limits
+
+    def check(self) -> None:
+        """Raise if the sandbox cannot work any more."""
+        ...
+
+    async def start_worker(self) -> Worker:
+        """A fresh interpreter's process, ready."""
+        ...
+
+    async def end_worker(self, worker: Worker) -> None:
+        """End such a process."""
+        ...
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end; for the synchronous face."""
+        ...
 
 
 class Session:
@@ -35,7 +57,7 @@ class Session:
     other. When a block is killed the result says so, and the next one gets a fresh interpreter.
     """
 
-    def __init__(self, sandbox: "Sandbox") -> None:
+    def __init__(self, sandbox: Workers) -> None:
         self._sandbox = sandbox
         self._worker: Worker | None = None
         self._open = False

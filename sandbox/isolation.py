@@ -54,6 +54,9 @@ HEADROOM = 32 * MIB
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 
 PRIVATE_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+# Where a session may have its private folder: the first that hides nothing the interpreter needs. The path is part of
+# what programs print, so it must be the same in every session.
+WORK_FOLDERS = ("/tmp", "/var/tmp", "/mnt", "/media", "/srv")
 
 Refusals = dict[str, str]
 
@@ -75,9 +78,8 @@ def prepare() -> Refusals:
 def look_around() -> None:
     """Find out, in the warm process when it is warm, what every session would otherwise find out for itself."""
     closed_folder()
-    needed_in_private_folders()
+    work_folder()
     mapped_bytes()
-    clean_environment(Path(PRIVATE_FOLDERS[0]))
 
 
 def enter(limits: Limits, keep: Iterable[int], spare: Path) -> Refusals:
@@ -86,7 +88,7 @@ def enter(limits: Limits, keep: Iterable[int], spare: Path) -> Refusals:
     Args:
         limits: What it may use.
         keep: The descriptors it needs; all others are closed.
-        spare: Where to make a folder of its own to work in, for where `/tmp` cannot be private.
+        spare: Where to make a folder of its own to work in, for where none can be private.
 
     Returns:
         Layer → the kernel's reason, for each that this machine refuses.
@@ -94,7 +96,7 @@ def enter(limits: Limits, keep: Iterable[int], spare: Path) -> Refusals:
     close_descriptors(keep)
     os.setsid()
     spare.mkdir(mode=0o700)
-    folder = spare if needed_in_private_folders() else Path(PRIVATE_FOLDERS[0])
+    folder = Path(work_folder() or spare)
     refused = _refusals({"mounts": functools.partial(private_namespaces, CLONE_NEWNS | CLONE_NEWIPC)})
     if not refused:
         files: dict[str, Callable[[], None]] = {
@@ -104,8 +106,7 @@ def enter(limits: Limits, keep: Iterable[int], spare: Path) -> Refusals:
         refused |= _refusals(files)
     if not refused.keys().isdisjoint({"mounts", "private files"}):
         folder = spare
-    if folder == spare:
-        clean_environment(folder)
+    clean_environment(folder)
     limit_resources(limits)
     layers: dict[str, Callable[[], None]] = {
         "user": functools.partial(drop_user, limits, folder),
@@ -170,10 +171,15 @@ def others_may_read(path: Path) -> bool:
 
 
 @functools.cache
-def needed_in_private_folders() -> bool:
-    """Whether the interpreter or a module lies where a private folder would hide it."""
-    needed = map(Path, (*sys.path, sys.executable))
-    return any(path.is_relative_to(folder) for path in needed for folder in PRIVATE_FOLDERS)
+def work_folder() -> str | None:
+    """The first of `WORK_FOLDERS` that can be private here, `None` if the interpreter needs them all."""
+    return next((folder for folder in WORK_FOLDERS if Path(folder).is_dir() and not needed_below(folder)), None)
+
+
+@functools.cache
+def needed_below(folder: str) -> bool:
+    """Whether the interpreter or a module lies where a private `folder` would hide it."""
+    return any(path.is_relative_to(folder) for path in map(Path, (*sys.path, sys.executable)))
 
 
 @functools.cache
@@ -202,8 +208,8 @@ def read_only_files() -> None:
 def private_files(limits: Limits, folder: Path) -> None:
     """Mount a bounded file system in memory on `folder`, gone when the session ends, and on what else is for all."""
     _mount("tmpfs", str(folder), "tmpfs", MS_NOSUID | MS_NODEV, f"size={limits.file_mb}m,mode=1777")
-    if not needed_in_private_folders():
-        for other in filter(os.path.isdir, PRIVATE_FOLDERS[1:]):
+    for other in filter(os.path.isdir, PRIVATE_FOLDERS):
+        if other != str(folder) and not needed_below(other):
             _mount(str(folder), other, None, MS_BIND)
 
 

@@ -1,5 +1,6 @@
 """What many tests need: the quickstart's tokenizer, and tiny random models."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,15 @@ from mdpo.demonstration import Demonstration
 from mdpo.quickstart.policy import fresh_policy, train_tokenizer
 from mdpo.quickstart.problems import generate_demonstrations
 from sandbox import Sandbox
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where vLLM is missing, the tests that need it are skipped and say so."""
+    if importlib.util.find_spec("vllm") is None:
+        skip = pytest.mark.skip(reason="vLLM is not installed: pip install 'mdpo[vllm]', or see CONTRIBUTING.md")
+        for item in items:
+            if item.get_closest_marker("vllm"):
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,6 @@ from tests.mdpo import engine_contract as contract
 from tests.mdpo.engine_contract import CONTEXT_LENGTH, GREEDY, PROMPT
 
 HAVE_VLLM = importlib.util.find_spec("vllm") is not None
-needs_vllm = pytest.mark.skipif(
-    not HAVE_VLLM, reason="vLLM is not installed: pip install 'mdpo[vllm]' or see CONTRIBUTING"
-)
-pytestmark = pytest.mark.vllm
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 Models = dict[Path, PreTrainedModel]
@@ -80,7 +76,7 @@ def engine_processes(owner: int) -> list[psutil.Process]:
     return [process for process in psutil.Process(owner).children(recursive=True) if "VLLM" in process.name()]
 
 
-@needs_vllm
+@pytest.mark.vllm
 @pytest.mark.parametrize(
     "check",
     [
@@ -100,7 +96,7 @@ def test_contract(check: Callable[..., Any], engine: VLLMEngine, model: PreTrain
     run(check(engine, model))
 
 
-@needs_vllm
+@pytest.mark.vllm
 @pytest.mark.parametrize(
     "check",
     [
@@ -114,12 +110,12 @@ def test_contract_that_needs_no_model(check: Callable[..., Any], engine: VLLMEng
     run(check(engine))
 
 
-@needs_vllm
+@pytest.mark.vllm
 def test_load_changes_the_model(engine: VLLMEngine, models: Models, run: Run) -> None:
     run(contract.load_changes_the_model(engine, models))
 
 
-@needs_vllm
+@pytest.mark.vllm
 def test_a_cancelled_request_is_aborted(engine: VLLMEngine, run: Run) -> None:
     async def cancel() -> int:
         task = asyncio.create_task(engine.generate(PROMPT, SamplingParams(max_tokens=CONTEXT_LENGTH)))
@@ -133,7 +129,7 @@ def test_a_cancelled_request_is_aborted(engine: VLLMEngine, run: Run) -> None:
     assert engine._running().get_num_unfinished_requests() == 0
 
 
-@needs_vllm
+@pytest.mark.vllm
 @pytest.mark.parametrize(
     ("prompt", "params"),
     [
@@ -151,7 +147,7 @@ def test_a_wrong_request_is_a_value_error(
         run(engine.generate(prompt, params))
 
 
-@needs_vllm
+@pytest.mark.vllm
 def test_another_architecture_is_refused(engine: VLLMEngine, models: Models, run: Run, tmp_path: Path) -> None:
     folder, model = next(iter(models.items()))
     other = shutil.copytree(folder, tmp_path / "other")
@@ -162,13 +158,13 @@ def test_another_architecture_is_refused(engine: VLLMEngine, models: Models, run
     run(contract.greedy_decoding_is_the_argmax(engine, model))
 
 
-@needs_vllm
+@pytest.mark.vllm
 def test_a_missing_checkpoint_is_named(engine: VLLMEngine, run: Run, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         run(engine.load(tmp_path / "nowhere"))
 
 
-@needs_vllm
+@pytest.mark.vllm
 def test_nothing_is_loaded_while_requests_are_in_flight(engine: VLLMEngine, folder: Path, run: Run) -> None:
     async def load_too_early() -> None:
         task = asyncio.create_task(engine.generate(PROMPT, SamplingParams(max_tokens=100)))
@@ -180,7 +176,7 @@ def test_nothing_is_loaded_while_requests_are_in_flight(engine: VLLMEngine, fold
     run(load_too_early())
 
 
-@needs_vllm
+@pytest.mark.vllm
 @pytest.mark.slow
 def test_an_engine_goes_without_a_trace(folder: Path, run: Run) -> None:
     """The environment is as before, the requests in flight have ended, and so have the processes."""
@@ -203,7 +199,7 @@ def test_an_engine_goes_without_a_trace(folder: Path, run: Run) -> None:
         run(engine.generate(PROMPT, GREEDY))
 
 
-@needs_vllm
+@pytest.mark.vllm
 @pytest.mark.slow
 def test_a_dead_engine_is_an_error(folder: Path, run: Run) -> None:
     before = engine_processes(os.getpid())
@@ -223,7 +219,7 @@ def test_a_dead_engine_is_an_error(folder: Path, run: Run) -> None:
     run(engine.close())
 
 
-@needs_vllm
+@pytest.mark.vllm
 @pytest.mark.slow
 def test_a_killed_owner_leaves_no_process(folder: Path, tmp_path: Path) -> None:
     script = tmp_path / "owner.py"
@@ -238,7 +234,7 @@ def test_a_killed_owner_leaves_no_process(folder: Path, tmp_path: Path) -> None:
     assert not alive
 
 
-@needs_vllm
+@pytest.mark.vllm
 def test_a_checkpoint_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=str(tmp_path)):
         VLLMEngine(tmp_path)

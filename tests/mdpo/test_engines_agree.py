@@ -1,7 +1,6 @@
 """Both engines give trajectories that pass the same checks, and decode greedily to the same actions."""
 
 import asyncio
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -19,10 +18,6 @@ from sandbox import Limits
 
 POLICY = resolve_checkpoint("package:mdpo/quickstart/checkpoint", Path("unused"))
 TALK = PolicyConfig(model=str(POLICY), dtype="float32")
-HAVE_VLLM = importlib.util.find_spec("vllm") is not None
-needs_vllm = pytest.mark.skipif(
-    not HAVE_VLLM, reason="vLLM is not installed: pip install 'mdpo[vllm]' or see CONTRIBUTING"
-)
 
 
 def sample(kind: str, path: Path, count: int, temperature: float) -> list[Trajectory]:
@@ -56,7 +51,7 @@ def assert_token_exact(trajectory: Trajectory, chat: ChatFormat) -> None:
     assert (trajectory.reward == 1.0) == (answered and check(str(trajectory.prediction), trajectory.answer))
 
 
-@pytest.mark.parametrize("kind", ["transformers", pytest.param("vllm", marks=[pytest.mark.vllm, needs_vllm])])
+@pytest.mark.parametrize("kind", ["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
 def test_every_trajectory_is_token_exact(kind: str, tmp_path: Path) -> None:
     chat = ChatFormat(load_tokenizer(POLICY))
     trajectories = sample(kind, tmp_path / "t.jsonl", count=40, temperature=1.0)
@@ -66,7 +61,6 @@ def test_every_trajectory_is_token_exact(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.vllm
-@needs_vllm
 def test_both_engines_decode_greedily_to_the_same_actions(tmp_path: Path) -> None:
     ours, theirs = (sample(kind, tmp_path / f"{kind}.jsonl", 200, 0.0) for kind in ("transformers", "vllm"))
     same = sum(

@@ -22,6 +22,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+_INTERRUPTED = 130
+
 EngineKind = Literal["transformers", "vllm"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -250,9 +252,11 @@ def main() -> None:
     except _expected_errors() as error:
         Display(_stderr()).say(f"[red]mdpo:[/] {escape(str(error))}")
         sys.exit(2 if isinstance(error, ConfigError) else 1)
-    except KeyboardInterrupt:
-        Display(_stderr()).say("[yellow]mdpo:[/] stopped; the same command goes on from here")
-        sys.exit(130)
+    except SystemExit as stop:
+        # What typer makes of an interrupt.
+        if stop.code == _INTERRUPTED:
+            Display(_stderr()).say("[yellow]mdpo:[/] stopped; the same command goes on from here")
+        raise
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:

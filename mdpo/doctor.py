@@ -6,6 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
+from rich.markup import escape
 
 from eval import EvalError, check
 from mdpo.display import Display
@@ -36,13 +37,13 @@ def examine(display: Display) -> bool:
     checks = _check_checker(display)
     display.say("[bold]Sandbox[/] (each protection was tried)")
     for result in diagnose():
-        display.say(f"  {_mark(result.holds)} {result.name}: {result.detail}")
+        display.say(f"  {_mark(result.holds)} {result.name}: {escape(result.detail)}")
     return checks
 
 
 def _optional(name: str, use: str) -> str:
     if importlib.util.find_spec(name) is None:
-        return f"  {_mark(None)} {name} is not installed; {use}".replace("[", r"\[", 0)
+        return f"  {_mark(None)} {name} is not installed; {escape(use)}"
     for distribution in (name, f"{name}-cpu"):
         try:
             return f"  {_mark(True)} {name} {version(distribution)}"
@@ -56,7 +57,7 @@ def _check_checker(display: Display) -> bool:
     try:
         right = check(r"\frac{x^2-1}{x-1}", "x+1") and not check("x-1", "x+1")
     except EvalError as error:
-        display.say(f"  {_mark(False)} {error}")
+        display.say(f"  {_mark(False)} {escape(str(error))}")
         return False
     display.say(f"  {_mark(right)} LaTeX answers are parsed and compared")
     return right

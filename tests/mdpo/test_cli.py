@@ -1,5 +1,6 @@
 """The commands as a user types them: help, errors of one sentence, and a small piece of work through each."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -124,3 +125,6 @@ def test_the_doctor_tries_the_sandbox_and_the_checker(tmp_path: Path) -> None:
     output = mdpo("doctor", cwd=tmp_path)
     assert "LaTeX answers are parsed and compared" in output
     assert "each protection was tried" in output
+    # Square brackets are the terminal library's markup, and part of what is to be typed.
+    if importlib.util.find_spec("deepspeed") is None:
+        assert "pip install 'mdpo[deepspeed]'" in output

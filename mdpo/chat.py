@@ -101,7 +101,7 @@ class ChatFormat:
             if rendered.count(message["content"]) != 1:
                 raise ChatTemplateError(
                     f"the chat template does not render the {message['role']} message of a tool conversation exactly "
-                    f"once; set `rollout.observation_role` to another role, or mend the template"
+                    f"once; set `policy.observation_role` to another role, or mend the template"
                 )
         _, _, rest = rendered.partition(_ACTION)
         before, _, after = rest.partition(_OBSERVATION)
@@ -127,7 +127,7 @@ class ChatFormat:
             roles = ", ".join(message["role"] for message in messages)
             raise ChatTemplateError(
                 f"the chat template does not accept the messages [{roles}]: {error}; change "
-                f"`rollout.observation_role` or `rollout.system`, or mend the template"
+                f"`policy.observation_role` or `policy.system`, or mend the template"
             ) from error
         return str(text)
 

@@ -104,7 +104,7 @@ def _fine_tune(this: Run) -> None:
         if sft is None or sft.ready is not None:
             model = this.config.policy.model if sft is None or sft.ready is None else sft.ready
             with this.display.task(f"Loading {model}"):
-                place_policy(model, target, this.folder.sft / "converted")
+                place_policy(model, target, this.folder.sft / "converted", this.config.policy.dtype)
             said["note"] = f"taken as it is from {model}"
             return
         with this.display.task("Writing demonstrations", total=sft.count) as task:

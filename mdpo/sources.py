@@ -76,13 +76,15 @@ def load_demonstrations(
     return found
 
 
-def place_policy(model: str, folder: Path, cache: Path) -> None:
+def place_policy(model: str, folder: Path, cache: Path, dtype: str) -> None:
     """Put a policy that is taken as it is under `folder`, as an ordinary checkpoint.
+
+    One from the hub or from a GGUF file is saved with weights of `dtype`; a folder is copied.
 
     Raises:
         CheckpointError: There is no such policy, or it is broken.
     """
-    found = resolve_checkpoint(model, cache)
+    found = resolve_checkpoint(model, cache, torch_dtype(dtype))
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     if isinstance(found, Path):
@@ -90,7 +92,7 @@ def place_policy(model: str, folder: Path, cache: Path) -> None:
         load_tokenizer(found)
         shutil.copytree(found, partial)
     else:
-        load_model(found, torch_dtype("bfloat16")).save_pretrained(partial)
+        load_model(found, torch_dtype(dtype)).save_pretrained(partial)
         load_tokenizer(found).save_pretrained(partial)
     partial.replace(folder)
 

@@ -142,7 +142,7 @@ def test_an_observation_may_be_a_tool_message(tokenizer: PreTrainedTokenizerFast
 
 
 def test_a_role_that_the_template_refuses_is_named(tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(ChatTemplateError, match=r"user, assistant, tool.*observation_role"):
+    with pytest.raises(ChatTemplateError, match=r"user, assistant, tool.*policy\.observation_role"):
         ChatFormat(with_template(tokenizer, GEMMA), role="tool")
 
 

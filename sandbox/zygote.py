@@ -21,9 +21,10 @@ import sys
 from pathlib import Path
 
 from sandbox import isolation
+from sandbox.cells import prepare
 from sandbox.channel import READ_BYTES, Frames, Message, encode
 from sandbox.limits import Limits
-from sandbox.worker import Job, prepare, serve
+from sandbox.worker import Job, serve
 
 # What models use, and what the import of it or its first use would cost every session.
 WARM = (

@@ -1,195 +1,238 @@
-"""What separates a session from the machine: one small function a layer, each applied where the kernel allows it.
+"""What separates a session from the machine: layers, each applied where the kernel and the privileges allow it.
 
-What is covered, on Linux:
-* Time, memory, file size, open files, core dumps: for every user (time and file size on other systems too).
-* The session dies with its parents, and what it started dies with it, daemons included.
-* The environment and the open files of the caller: the warm process is a fresh program that never had them.
-* New privileges: set-user-id programs gain nothing, capabilities are given up.
-* With the right to make namespaces (root, or a kernel that lets users): no network, no System V shared
-  memory or message queues of others; all files are read-only, but for a private, bounded, vanishing `/tmp`, `/var/tmp`
-  and `/dev/shm`.
-* As root, if others may read the interpreter's folders: a user of its own for each session, so that it can neither
-  signal, read nor change what belongs to others, and the number of its processes is bounded.
-
-What is not covered:
-* Reading files: whatever the session's user may read; without a user of its own, all that the caller may.
-* Without those rights: writing files wherever the session's user may.
-* Without a user of its own: signals to other processes of the caller, `/proc/PID/environ` of those that hold no
-  capabilities, the number of processes. The warm process can be killed; the caller sees that as a `SandboxError`.
-* Abstract Unix sockets between sessions of one sandbox.
-* Faults of the kernel: the session may make any system call.
-
-It is a seat belt against what a model writes by mistake and a fence against the curious, not a wall against a
-determined attacker: run it in a virtual machine or a container if the code may come from one.
+The warm process calls `settle` once: it leaves the machine's namespaces, moves into a private root, and finds out by
+trial which layers a session can have here. Each session then calls `enter`, which applies exactly those, or fails: what
+held in the trial holds in every session. docs/sandbox.md says what follows from which layer.
 """
 
-import ctypes
 import functools
 import itertools
+import json
 import os
 import resource
 import signal
 import stat
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
+from sandbox import filters, kernel, root
 from sandbox.limits import Limits
 
 MIB = 1 << 20
 
-# From linux/prctl.h, linux/sched.h, linux/mount.h, linux/capability.h.
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 36, 38
-CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x40000000
-MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
-CAPABILITY_VERSION_3 = 0x20080522
-
-# Each session's user: above the numbers that systems, containers and directory services give out.
-FIRST_USER = 2_000_000_000
+# Each session's user: above the numbers that systems and directory services give out; and the range for containers
+# that know only the first 65,536 users.
+FIRST_USER, USERS = 2_000_000_000, 100_000_000
+FIRST_SMALL_USER, SMALL_USERS = 20_000, 40_000
 
 # The worker may use this much more memory than the code, so that it can still answer when the code has used all of its.
 HEADROOM = 32 * MIB
 
-# Numbers that are the same on every architecture: the call is younger than their common table.
-SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
-
-PRIVATE_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
-# Where a session may have its private folder: the first that hides nothing the interpreter needs. The path is part of
-# what programs print, so it must be the same in every session.
-WORK_FOLDERS = ("/tmp", "/var/tmp", "/mnt", "/media", "/srv")
-
 Refusals = dict[str, str]
+T = TypeVar("T")
 
 
-def prepare() -> Refusals:
-    """Apply the layers that the warm process shares with its sessions.
-
-    Returns:
-        Layer → the kernel's reason, for each that this machine refuses.
-    """
-    layers: dict[str, Callable[[], None]] = {
-        "orphans": adopt_orphans,
-        "parent": functools.partial(die_with_parent, signal.SIGTERM),
-        "machine": leave_machine,
-    }
-    return _refusals(layers)
-
-
-def look_around() -> None:
-    """Find out, in the warm process when it is warm, what every session would otherwise find out for itself."""
-    closed_folder()
-    work_folder()
-    mapped_bytes()
-
-
-def enter(limits: Limits, keep: Iterable[int], spare: Path) -> Refusals:
-    """Apply the layers of one session, in its own process, before any of its code runs.
+@dataclass(frozen=True)
+class Grounds:
+    """What the warm process has prepared for its sessions, and what it found.
 
     Args:
-        limits: What it may use.
-        keep: The descriptors it needs; all others are closed.
-        spare: Where to make a folder of its own to work in, for where none can be private.
-
-    Returns:
-        Layer → the kernel's reason, for each that this machine refuses.
+        folder: Where sessions that cannot have a private root get their folders.
+        refused: Layer → the machine's reason, for each that cannot be had here.
+        pid_namespace: A descriptor of the warm process's own, or None if sessions cannot have theirs.
+        readable: What a session may read.
+        landlock: The version of Landlock; 0 if there is none.
+        program: The filter of system calls; empty if there is none.
+        mapped: Bytes of address space with which each session begins.
     """
-    close_descriptors(keep)
-    os.setsid()
-    spare.mkdir(mode=0o700)
-    folder = Path(work_folder() or spare)
-    refused = _refusals({"mounts": functools.partial(private_namespaces, CLONE_NEWNS | CLONE_NEWIPC)})
-    if not refused:
-        files: dict[str, Callable[[], None]] = {
-            "read-only files": read_only_files,
-            "private files": functools.partial(private_files, limits, folder),
-        }
-        refused |= _refusals(files)
-    if not refused.keys().isdisjoint({"mounts", "private files"}):
-        folder = spare
-    clean_environment(folder)
-    limit_resources(limits)
-    layers: dict[str, Callable[[], None]] = {
-        "user": functools.partial(drop_user, limits, folder),
-        "capabilities": drop_capabilities,
-        "new privileges": no_new_privileges,
-        # Last but the folder: a change of user clears it.
-        "parent": functools.partial(die_with_parent, signal.SIGKILL),
-    }
-    refused |= _refusals(layers)
-    os.chdir(folder)
-    return refused
+
+    folder: Path
+    refused: Refusals = field(default_factory=dict)
+    pid_namespace: int | None = None
+    readable: tuple[str, ...] = ()
+    landlock: int = 0
+    program: bytes = b""
+    mapped: int = 0
+
+    def has(self, layer: str) -> bool:
+        """Whether this machine grants a layer."""
+        return layer not in self.refused
 
 
-def _refusals(layers: dict[str, Callable[[], None]]) -> Refusals:
-    refused = {}
-    for name, apply in layers.items():
-        try:
-            apply()
-        except OSError as error:
-            refused[name] = str(error)
-    return refused
+@dataclass(frozen=True)
+class Place:
+    """One session: its number, what it may use, and the folder that it works in."""
+
+    number: int
+    limits: Limits
+    folder: Path
 
 
-# ---------------------------------------------------------------- layers of the warm process
-def adopt_orphans() -> None:
-    """Become the parent of what a session leaves behind, daemons too, so that it can be found and ended."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+# ---------------------------------------------------------------- the warm process
+def fix_addresses() -> None:
+    """Start this program again with the same addresses each time, so that what prints one prints the same.
+
+    Raises:
+        OSError: The machine refuses to switch their randomisation off.
+    """
+    if not kernel.addresses_are_fixed():
+        kernel.fix_addresses()
+        os.execv(sys.executable, sys.orig_argv)
 
 
-def leave_machine() -> None:
-    """Leave the machine's network, System V objects and mounts; as root directly, else in a user namespace."""
-    wanted = CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWNS
+def settle(folder: Path, limits: Limits) -> Grounds:
+    """Prepare the warm process, when all is imported, and find out what its sessions can have.
+
+    Args:
+        folder: An empty folder; gone afterwards if there is a private root.
+        limits: For the trial.
+
+    Raises:
+        OSError: A session could not work here at all.
+    """
+    refused: Refusals = {}
+    # All that needs the machine's files, /proc among them, comes before these are left.
+    grounds = Grounds(
+        folder,
+        refused,
+        _attempt(refused, "processes", _own_pid_namespace),
+        tuple(root.own_paths()),
+        _attempt(refused, "Landlock", kernel.landlock_abi) or 0,
+        _attempt(refused, "system calls", filters.compile_filter) or b"",
+        mapped_bytes(),
+    )
+    _attempt(refused, "orphans", functools.partial(kernel.prctl, kernel.PR_SET_CHILD_SUBREAPER, 1))
+    if _attempt(refused, "namespaces", _leave_machine) is None:
+        refused["private root"] = refused["processes"] = refused["namespaces"]
+    else:
+        _attempt(refused, "private root", functools.partial(root.enter, str(folder), list(grounds.readable)))
+    _attempt(refused, "bounding set", kernel.drop_bounding_capabilities)
+    if not grounds.has("processes"):
+        grounds = replace(grounds, pid_namespace=None)
+    refused |= _trial(grounds, limits)
+    _attempt(refused, "hidden memory", functools.partial(kernel.prctl, kernel.PR_SET_DUMPABLE, 0))
+    return grounds
+
+
+def _attempt(refused: Refusals, layer: str, apply: Callable[[], T]) -> T | None:
     try:
-        private_namespaces(wanted)
+        return apply()
+    except OSError as error:
+        refused[layer] = str(error)
+        return None
+
+
+def _own_pid_namespace() -> int:
+    kernel.require_linux()
+    return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _leave_machine() -> bool:
+    """Leave the machine's network, System V objects, name and mounts; as root directly, else in a user namespace."""
+    try:
+        _unshare_all()
     except PermissionError:
         user, group = os.getuid(), os.getgid()
-        _unshare(CLONE_NEWUSER)
+        kernel.unshare(kernel.CLONE_NEWUSER)
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-        private_namespaces(wanted)
+        _unshare_all()
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.sethostname("sandbox")
+    return True
 
 
-def private_namespaces(kinds: int) -> None:
-    """Leave the namespaces of these `kinds`, mounts among them; what is mounted later stays in here."""
-    _unshare(kinds)
-    _mount(None, "/", None, MS_REC | MS_PRIVATE)
+def _unshare_all() -> None:
+    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS)
 
 
-@functools.cache
-def closed_folder() -> str:
-    """A folder of modules that other users cannot read, or empty."""
-    folders = (path for path in sys.path if Path(path).exists())
-    return next((path for path in folders if not others_may_read(Path(path))), "")
-
-
-def others_may_read(path: Path) -> bool:
-    """Whether any user may list `path`, by the mode bits of it and of the folders above it."""
-    path = path.resolve()
-    above = all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
-    return above and bool(path.stat().st_mode & stat.S_IROTH)
-
-
-@functools.cache
-def work_folder() -> str | None:
-    """The first of `WORK_FOLDERS` that can be private here, `None` if the interpreter needs them all."""
-    return next((folder for folder in WORK_FOLDERS if Path(folder).is_dir() and not needed_below(folder)), None)
-
-
-@functools.cache
-def needed_below(folder: str) -> bool:
-    """Whether the interpreter or a module lies where a private `folder` would hide it."""
-    return any(path.is_relative_to(folder) for path in map(Path, (*sys.path, sys.executable)))
-
-
-@functools.cache
 def mapped_bytes() -> int:
-    """The address space of the warm process, with which each session begins; 0 where the system does not say."""
+    """The address space of this process; 0 where the system does not say."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
 
 
-# ---------------------------------------------------------------- layers of a session
+def fork(grounds: Grounds) -> int:
+    """`os.fork`, with the child the first process of a namespace of its own where there are any."""
+    if grounds.pid_namespace is None:
+        return os.fork()
+    # Of our own children only the next one goes there: `setns` undoes what `unshare` began, and saves a second fork.
+    kernel.unshare(kernel.CLONE_NEWPID)
+    try:
+        pid = os.fork()
+    except OSError:
+        kernel.setns(grounds.pid_namespace, kernel.CLONE_NEWPID)
+        raise
+    if pid != 0:
+        kernel.setns(grounds.pid_namespace, kernel.CLONE_NEWPID)
+    return pid
+
+
+def _trial(grounds: Grounds, limits: Limits) -> Refusals:
+    """Become a session in a child, and learn which of its layers this machine refuses."""
+    reader, writer = os.pipe()
+    pid = fork(grounds)
+    if pid == 0:
+        status = 1
+        try:
+            place = _arrive(grounds, limits, 0, {2, writer})
+            for name, layer in LAYERS.items():
+                _attempt(grounds.refused, name, functools.partial(layer, grounds, place))
+            os.write(writer, json.dumps(grounds.refused).encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        text = answer.read()
+    os.waitpid(pid, 0)
+    if not grounds.has("private root"):
+        Path(grounds.folder, "0").rmdir()
+    if not text:
+        raise OSError("a session cannot be set up here: its folder or its limits were refused")
+    return dict(json.loads(text))
+
+
+# ---------------------------------------------------------------- a session
+def enter(grounds: Grounds, limits: Limits, number: int, keep: Iterable[int]) -> None:
+    """Become a session: apply what is granted, in the session's own process, before any of its code runs.
+
+    Args:
+        grounds: From `settle`.
+        limits: What it may use.
+        number: Which session this is; no other has it.
+        keep: The descriptors it needs; all others are closed.
+
+    Raises:
+        OSError: A layer that held in the trial does not hold now.
+    """
+    place = _arrive(grounds, limits, number, keep)
+    for name, layer in LAYERS.items():
+        if grounds.has(name):
+            layer(grounds, place)
+
+
+def _arrive(grounds: Grounds, limits: Limits, number: int, keep: Iterable[int]) -> Place:
+    """Close what is not needed, make the folder to work in, and take the limits."""
+    close_descriptors(keep)
+    os.setsid()
+    if grounds.has("private root"):
+        kernel.unshare(kernel.CLONE_NEWNS | (0 if grounds.program else kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET))
+        root.mount_work_folder(limits)
+        folder = Path(root.work_folder())
+    else:
+        folder = grounds.folder / str(number)
+        folder.mkdir(mode=0o700)
+    os.chdir(folder)
+    clean_environment(folder)
+    limit_resources(limits, grounds.mapped)
+    return Place(number, limits, folder)
+
+
 def close_descriptors(keep: Iterable[int]) -> None:
     """Close every descriptor but `keep`."""
     bounds = [-1, *sorted(keep), os.sysconf("SC_OPEN_MAX")]
@@ -198,30 +241,15 @@ def close_descriptors(keep: Iterable[int]) -> None:
             os.closerange(low + 1, high)
 
 
-def read_only_files() -> None:
-    """Make every file system read-only, in mounts of the session's own. Needs Linux 5.12."""
-    attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY, 0, 0, 0)
-    size = ctypes.sizeof(attributes)
-    _checked(_libc().syscall(SYS_MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, attributes, ctypes.c_size_t(size)))
-
-
-def private_files(limits: Limits, folder: Path) -> None:
-    """Mount a bounded file system in memory on `folder`, gone when the session ends, and on what else is for all."""
-    _mount("tmpfs", str(folder), "tmpfs", MS_NOSUID | MS_NODEV, f"size={limits.file_mb}m,mode=1777")
-    for other in filter(os.path.isdir, PRIVATE_FOLDERS):
-        if other != str(folder) and not needed_below(other):
-            _mount(str(folder), other, None, MS_BIND)
-
-
 def clean_environment(folder: Path) -> None:
     """Leave in `os.environ` what programs need to run alike everywhere."""
     os.environ.clear()
     os.environ.update(HOME=str(folder), TMPDIR=str(folder), PATH=os.defpath, LANG="C.UTF-8", TZ="UTC")
 
 
-def limit_resources(limits: Limits) -> None:
+def limit_resources(limits: Limits, mapped: int) -> None:
     """Set the kernel's limits; memory counts from what the warm process had mapped already."""
-    if mapped := mapped_bytes():
+    if mapped:
         set_limit(resource.RLIMIT_AS, mapped + limits.memory_mb * MIB + HEADROOM)
     set_limit(resource.RLIMIT_CORE, 0)
     set_limit(resource.RLIMIT_FSIZE, limits.file_mb * MIB)
@@ -235,79 +263,91 @@ def set_limit(which: int, value: int) -> None:
     resource.setrlimit(which, (value, value))
 
 
-def drop_user(limits: Limits, folder: Path) -> None:
-    """As root, become a user that owns nothing else; its processes can then be counted and bounded.
+def _own_user(grounds: Grounds, place: Place) -> None:
+    """As root, become a user that nobody else is and that owns nothing.
 
     Raises:
         OSError: Not root, or the interpreter's folders are closed to other users, so that imports would fail.
     """
-    _require_linux()
     if os.getuid() != 0:
         raise OSError("only root can give each session a user of its own")
-    if closed := closed_folder():
+    if closed := next((path for path in grounds.readable if not _others_may_read(grounds, path)), ""):
         raise OSError(f"other users cannot read {closed}: install Python where they can, for example in /opt")
-    user = FIRST_USER + os.getpid()
-    if not folder.is_mount():
-        os.chown(folder, user, user)
+    choices = (FIRST_USER + place.number % USERS, FIRST_SMALL_USER + place.number % SMALL_USERS)
     os.setgroups([])
-    os.setresgid(user, user, user)
-    os.setresuid(user, user, user)
-    _prctl(PR_SET_DUMPABLE, 1)
-    set_limit(resource.RLIMIT_NPROC, limits.processes)
+    for user in choices:
+        try:
+            if not grounds.has("private root"):
+                os.chown(place.folder, user, user)
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+        except OSError:
+            # A container that does not know so large a number.
+            if user == choices[-1]:
+                raise
+        else:
+            return
 
 
-def drop_capabilities() -> None:
-    """Give up every capability, and those that root would regain by starting a program."""
-    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
-    # Without the capability to do so the set is left as it is; `no_new_privileges` then stands in for it.
-    for capability in range(last + 1) if _effective_capabilities() else ():
-        _prctl(PR_CAPBSET_DROP, capability)
-    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    _checked(_libc().capset(header, (ctypes.c_uint32 * 6)()))
+def _count_processes(grounds: Grounds, place: Place) -> None:
+    """Bound the session's processes: by its own user, or by a user namespace, which counts on its own."""
+    kernel.require_linux()
+    if not grounds.has("own user"):
+        kernel.unshare(kernel.CLONE_NEWUSER)
+    set_limit(resource.RLIMIT_NPROC, place.limits.processes)
 
 
-def _effective_capabilities() -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("CapEff:")[1].split()[0], 16)
+def _others_may_read(grounds: Grounds, path: str) -> bool:
+    """Whether any user may list `path`, by its mode and, but in the private root, those of the folders above it."""
+    above = () if grounds.has("private root") else Path(path).resolve().parents
+    return _mode_allows(path, stat.S_IROTH) and all(_mode_allows(str(folder), stat.S_IXOTH) for folder in above)
 
 
-def no_new_privileges() -> None:
-    """No program that the session starts may have more rights than it."""
-    _prctl(PR_SET_NO_NEW_PRIVS, 1)
-
-
-def die_with_parent(ending: signal.Signals) -> None:
-    """Have the kernel send `ending` to this process when its parent ends."""
-    _prctl(PR_SET_PDEATHSIG, ending)
-
-
-# ---------------------------------------------------------------- the C library
 @functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+def _mode_allows(path: str, bit: int) -> bool:
+    return bool(Path(path).stat().st_mode & bit)
 
 
-def _checked(result: int) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+def _die_with_parent(grounds: Grounds, place: Place) -> None:
+    # After the change of user, which would undo it.
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _prctl(option: int, value: int) -> None:
-    _require_linux()
-    _checked(_libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0))
+def _hide_memory(grounds: Grounds, place: Place) -> None:
+    """Keep processes of the same user from tracing this one and from what /proc shows of it."""
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 
 
-def _unshare(flags: int) -> None:
-    _require_linux()
-    _checked(_libc().unshare(flags))
+def _drop_capabilities(grounds: Grounds, place: Place) -> None:
+    kernel.drop_capabilities()
 
 
-def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
-    words = [text if text is None else text.encode() for text in (source, target, kind)]
-    _checked(_libc().mount(*words, ctypes.c_ulong(flags), options if options is None else options.encode()))
+def _no_new_privileges(grounds: Grounds, place: Place) -> None:
+    """No program that the session starts may have more rights than it."""
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
 
 
-def _require_linux() -> None:
-    if sys.platform != "linux":
-        raise OSError(f"{sys.platform} has no such protection")
+def _restrict_files(grounds: Grounds, place: Place) -> None:
+    if grounds.landlock:
+        readable = ["/"] if grounds.has("private root") else list(grounds.readable)
+        root.restrict(grounds.landlock, readable, str(place.folder))
+
+
+def _refuse_calls(grounds: Grounds, place: Place) -> None:
+    if not grounds.program:
+        return
+    alone = grounds.has("processes") or grounds.has("own user") or grounds.landlock >= root.SCOPE_ABI
+    kernel.load_filter(grounds.program if alone else filters.compile_filter(only_signals_to=os.getpid()))
+
+
+# In the order in which they can be applied: each may take away what an earlier one needs.
+LAYERS: dict[str, Callable[[Grounds, Place], None]] = {
+    "own user": _own_user,
+    "number of processes": _count_processes,
+    "capabilities": _drop_capabilities,
+    "parent": _die_with_parent,
+    "hidden memory": _hide_memory,
+    "new privileges": _no_new_privileges,
+    "Landlock": _restrict_files,
+    "system calls": _refuse_calls,
+}

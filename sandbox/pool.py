@@ -34,7 +34,7 @@ class Sandbox:
         return Session(self)
 
     async def __aenter__(self) -> Self:
-        self._warm = await WarmProcess.start()
+        self._warm = await WarmProcess.start(self.limits)
         return self
 
     async def __aexit__(
@@ -62,7 +62,7 @@ class Sandbox:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Layer of protection → why this machine refuses it; known once the sandbox and a session were opened."""
+        """Layer of protection → why this machine refuses it; known once the sandbox was opened."""
         return self._opened().refused
 
     def check(self) -> None:
@@ -75,7 +75,7 @@ class Sandbox:
 
     async def start_worker(self) -> Worker:
         """A fresh interpreter's process, ready; for sessions."""
-        return await self._opened().start_worker(self.limits)
+        return await self._opened().start_worker()
 
     async def end_worker(self, worker: Worker) -> None:
         """End such a process; for sessions."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -30,7 +31,7 @@ package = types.ModuleType("sandbox")
 package.__path__ = [sys.argv[1]]
 sys.modules["sandbox"] = package
 from sandbox.zygote import main
-main(int(sys.argv[2]), sys.argv[3])
+main(int(sys.argv[2]), *sys.argv[3:])
 """
 
 # All that the warm process, and so a session, ever has as its environment. One thread: arenas of more would use up the
@@ -109,8 +110,8 @@ class WarmProcess:
         self._loop.add_reader(control, self._on_readable)
 
     @classmethod
-    async def start(cls) -> Self:
-        """Start it and wait until it can fork.
+    async def start(cls, limits: Limits) -> Self:
+        """Start it and wait until it can fork sessions with these limits.
 
         Raises:
             SandboxError: It did not come up; with what it printed.
@@ -119,7 +120,7 @@ class WarmProcess:
         ours.setblocking(False)
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         folder = tempfile.mkdtemp(prefix="sandbox-")
-        arguments = [str(Path(__file__).parent), str(theirs.fileno()), folder]
+        arguments = [str(Path(__file__).parent), str(theirs.fileno()), folder, json.dumps(asdict(limits))]
         command = [sys.executable, "-s", "-P", "-B", "-c", BOOT, *arguments]
         with theirs:
             process = subprocess.Popen(
@@ -147,7 +148,7 @@ class WarmProcess:
                 "`python -m sandbox.doctor` shows what works on this machine."
             )
 
-    async def start_worker(self, limits: Limits) -> Worker:
+    async def start_worker(self) -> Worker:
         """Fork a worker and wait until it is ready.
 
         Raises:
@@ -160,9 +161,9 @@ class WarmProcess:
         worker = self._workers[self._keys] = Worker(self._keys, ours, _open_output())
         try:
             with theirs:
-                await self._send({"open": worker.key, "limits": asdict(limits)}, [theirs.fileno(), worker.output])
+                await self._send({"open": worker.key}, [theirs.fileno(), worker.output])
             async with asyncio.timeout(START_SECONDS):
-                self.refused |= (await worker.receive())["refused"]
+                await worker.receive()
         except (ChannelError, ConnectionError, TimeoutError) as problem:
             how = await worker.ending(1.0) or str(problem) or f"was not ready after {START_SECONDS:g} seconds"
             await self.end_worker(worker)
@@ -234,7 +235,7 @@ class WarmProcess:
 
     def _on_message(self, message: Message) -> None:
         if "ready" in message:
-            self.refused |= message["refused"]
+            self.refused = message["refused"]
             self._ready.set_result(None)
         elif (worker := self._workers.pop(message["gone"], None)) is not None:
             worker.ended.set_result(message.get("problem") or _ending(message["status"]))

@@ -8,7 +8,6 @@ caller gave it, so that it survives this process.
 import os
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 from sandbox import isolation
@@ -30,17 +29,18 @@ class Job:
     channel: int
     output: int
     limits: Limits
-    spare: Path
+    grounds: isolation.Grounds
+    number: int
 
 
 def serve(job: Job) -> NoReturn:
     """Become the interpreter of a session; returns only by ending the process."""
-    refused = isolation.enter(job.limits, {0, 1, 2, job.channel, job.output}, job.spare)
+    isolation.enter(job.grounds, job.limits, job.number, {0, 1, 2, job.channel, job.output})
     # Programs that the code starts hold neither.
     for fd in (job.channel, job.output):
         os.set_inheritable(fd, False)
     channel = socket.socket(fileno=job.channel)
-    channel.sendall(encode({"id": "ready", "refused": refused}))
+    channel.sendall(encode({"id": "ready"}))
     cells = Cells(job.limits, job.output)
     frames = Frames(REQUEST_BYTES)
     try:

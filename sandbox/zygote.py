@@ -1,8 +1,8 @@
 """The warm process: a small fresh interpreter that has imported what models use, and forks one child per session.
 
 Started by `pool.py` as a program of its own, never as a fork of the caller: it holds nothing of the caller's memory,
-environment or open files. It is single-threaded. Its control socket carries, as `channel.py` says,
-`{"open": key, "limits": …}` with two descriptors (the session's channel and output) and `{"kill": key}` one way, and
+environment or open files. It is single-threaded. Its control socket carries, as `channel.py` says, `{"open": key}`
+with two descriptors (the session's channel and output) and `{"kill": key}` one way, and
 `{"ready": true, "refused": …}`, `{"gone": key, "status": wait status}` the other way. When the socket ends, or the
 caller does, it ends every session and itself.
 """
@@ -12,6 +12,7 @@ import contextlib
 import gc
 import importlib
 import importlib.util
+import json
 import os
 import selectors
 import shutil
@@ -20,7 +21,7 @@ import socket
 import sys
 from pathlib import Path
 
-from sandbox import isolation
+from sandbox import isolation, kernel, root
 from sandbox.cells import prepare
 from sandbox.channel import READ_BYTES, Frames, Message, encode
 from sandbox.limits import Limits
@@ -37,48 +38,62 @@ WARM = (
 MESSAGE_BYTES = 1 << 16
 
 
-def main(control: int, folder: str) -> None:
+def main(control: int, folder: str, limits: str) -> None:
     """Run until the caller ends; in each forked child, become a session.
 
     Args:
         control: The descriptor of the control socket.
-        folder: An empty folder, for those of the sessions; removed in the end.
+        folder: An empty folder, for those of the sessions; gone in the end.
+        limits: `Limits` of every session, as JSON.
     """
-    job = _Zygote(socket.socket(fileno=control), Path(folder)).run()
+    refused = {}
+    try:
+        isolation.fix_addresses()
+    except OSError as error:
+        refused["fixed addresses"] = str(error)
+    zygote = _Zygote(socket.socket(fileno=control), Path(folder), Limits(**json.loads(limits)))
+    job = zygote.run(refused)
     if job is not None:
         serve(job)
 
 
 def warm_up() -> None:
-    """Import what is installed of `WARM`, and keep it out of the collector's way: forks then share its pages."""
+    """Import what is installed of `WARM`; what lies outside the interpreter's own folders is none of a session's."""
+    sys.path[:] = root.own_modules()
     for name in WARM:
         if importlib.util.find_spec(name.partition(".")[0]) is not None:
             importlib.import_module(name)
     prepare()
-    isolation.look_around()
+
+
+def freeze() -> None:
+    """Keep what is there out of the collector's way: forks then share its pages."""
     gc.collect()
     gc.freeze()
 
 
 class _Zygote:
-    def __init__(self, control: socket.socket, folder: Path) -> None:
+    def __init__(self, control: socket.socket, folder: Path, limits: Limits) -> None:
         self._control = control
         self._frames = Frames(MESSAGE_BYTES)
         self._descriptors: list[int] = []
-        self._sessions: dict[int, int] = {}  # pid → key
-        self._wake, wake = socket.socketpair()
-        self._wake_writer = wake
-        self._folder = folder
+        self._keys: dict[int, int] = {}  # pid → key
+        self._pids: dict[int, int] = {}  # key → pid
+        self._wake, self._wake_writer = socket.socketpair()
+        self._limits = limits
+        self._grounds = isolation.Grounds(folder)
+        self._caller = os.getppid()
 
-    def run(self) -> Job | None:
+    def run(self, refused: isolation.Refusals) -> Job | None:
         """Serve; returns a job in a forked child, None in the warm process when all is over."""
-        refused = isolation.prepare()
         self._listen_to_signals()
         # Sessions have users of their own and must pass through to their own folder, not list the others.
-        self._folder.chmod(0o711)
+        self._grounds.folder.chmod(0o711)
         try:
             warm_up()
-            self._control.sendall(encode({"ready": True, "refused": refused}))
+            self._grounds = isolation.settle(self._grounds.folder, self._limits)
+            freeze()
+            self._tell({"ready": True, "refused": refused | self._grounds.refused})
             job = self._loop()
         except (ConnectionError, SystemExit):
             job = None  # the caller ended, or asked for the end
@@ -92,6 +107,15 @@ class _Zygote:
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGHUP, self._on_lost_thread)
+        # A child of the caller may hold the socket open after the caller's end.
+        with contextlib.suppress(OSError):
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGHUP)
+
+    def _on_lost_thread(self, *_: object) -> None:
+        # The signal comes when the thread that started us ends; its process may live on.
+        if os.getppid() != self._caller:
+            sys.exit(0)
 
     def _loop(self) -> Job | None:
         with selectors.DefaultSelector() as selector:
@@ -120,28 +144,29 @@ class _Zygote:
 
     def _obey(self, message: Message) -> Job | None:
         if "kill" in message:
-            for pid in [pid for pid, key in self._sessions.items() if key == message["kill"]]:
+            if (pid := self._pids.get(message["kill"])) is not None:
                 _kill(pid)
             return None
+        key = message["open"]
         channel, output = self._descriptors[:2]
         del self._descriptors[:2]
         try:
-            pid = os.fork()
+            pid = isolation.fork(self._grounds)
         except OSError as error:
-            self._tell({"gone": message["open"], "status": None, "problem": str(error)})
+            self._tell({"gone": key, "status": None, "problem": str(error)})
             pid = -1
         if pid == 0:
-            return self._become(Job(channel, output, Limits(**message["limits"]), self._folder / str(os.getpid())))
+            return self._become(Job(channel, output, self._limits, self._grounds, key))
         os.close(channel)
         os.close(output)
         if pid > 0:
-            self._sessions[pid] = message["open"]
+            self._keys[pid], self._pids[key] = key, pid
         return None
 
     def _become(self, job: Job) -> Job:
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
         return job
 
     def _reap(self) -> None:
@@ -149,19 +174,26 @@ class _Zygote:
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
                 pid, status = ended
-                key = self._sessions.pop(pid, None)
+                key = self._keys.pop(pid, None)
                 if key is not None:
-                    _kill_group(pid)
-                    shutil.rmtree(self._folder / str(pid), ignore_errors=True)
+                    del self._pids[key]
+                    self._clear(pid, key)
                     self._tell({"gone": key, "status": status})
         self._kill_orphans()
+
+    def _clear(self, pid: int, key: int) -> None:
+        """Remove what a session leaves where no namespace takes it along."""
+        if not self._grounds.has("processes"):
+            _kill_group(pid)
+        if not self._grounds.has("private root"):
+            shutil.rmtree(self._grounds.folder / str(key), ignore_errors=True)
 
     def _kill_orphans(self) -> None:
         """End what sessions left behind: children of ours that we did not make, once their own parent ended."""
         listed = Path(f"/proc/self/task/{os.getpid()}/children")
-        if listed.exists():
+        if not self._grounds.has("processes") and listed.exists():
             for pid in map(int, listed.read_text().split()):
-                if pid not in self._sessions:
+                if pid not in self._keys:
                     _kill(pid)
 
     def _tell(self, message: Message) -> None:
@@ -169,14 +201,14 @@ class _Zygote:
 
     def _end(self) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for pid in self._sessions:
+        for pid in self._keys:
             _kill(pid)
         self._kill_orphans()
         with contextlib.suppress(ChildProcessError):
             while True:
                 os.waitpid(-1, 0)
                 self._kill_orphans()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._grounds.folder, ignore_errors=True)
 
 
 def _kill(pid: int) -> None:

@@ -5,8 +5,8 @@
             await session.run("x = 6")
             result = await session.run("x * 7")  # result.status == "ok", result.text == "42"
 
-In a script without an event loop, `with` and `run_sync` do the same. `isolation.py` says what is protected and what
-is not; `python -m sandbox.doctor` tries it on this machine.
+In a script without an event loop, `with` and `run_sync` do the same. docs/sandbox.md says what is protected and what is
+not; `python -m sandbox.doctor` tries it on this machine.
 """
 
 from sandbox.errors import SandboxError

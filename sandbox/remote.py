@@ -1,22 +1,21 @@
 """The caller's side of the sandbox's processes: the warm process, and the workers that it forks."""
 
 import asyncio
-import fcntl
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Self
 
 from sandbox.channel import READ_BYTES, Frames, Message, encode
-from sandbox.errors import ChannelError, SandboxError
+from sandbox.errors import ChannelError, LostInterpreter, SandboxError
+from sandbox.launch import launch, open_output
 from sandbox.limits import Limits
+from sandbox.watch import MemoryWatch
 
 REPLY_BYTES = 1 << 20
 
@@ -24,34 +23,16 @@ REPLY_BYTES = 1 << 20
 START_SECONDS = 60.0
 END_SECONDS = 10.0
 
-# The package without its `__init__`: the warm process needs neither the pool nor asyncio's import before it can fork.
-BOOT = """\
-import sys, types
-package = types.ModuleType("sandbox")
-package.__path__ = [sys.argv[1]]
-sys.modules["sandbox"] = package
-from sandbox.zygote import main
-main(int(sys.argv[2]), *sys.argv[3:])
-"""
-
-# All that the warm process, and so a session, ever has as its environment. One thread: arenas of more would use up the
-# address space, and a process with threads cannot be forked safely.
-ENVIRONMENT = {
-    "PYTHONHASHSEED": "0",
-    "LANG": "C.UTF-8",
-    "TZ": "UTC",
-    "PATH": os.defpath,
-    "MALLOC_ARENA_MAX": "1",
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
-}
-
 
 class Worker:
     """A session's process, as the caller sees it: a channel, the file that its output goes to, and news of its end."""
 
-    def __init__(self, key: int, channel: socket.socket, output: int) -> None:
+    def __init__(self, home: "WarmProcess", key: int, channel: socket.socket, output: int) -> None:
+        self.home = home
         self.key = key
         self.output = output
+        self.watch: MemoryWatch | None = None
+        self._killing: asyncio.Future[None] | None = None
         self._channel = channel
         self._frames = Frames(REPLY_BYTES)
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -78,6 +59,26 @@ class Worker:
             raise ChannelError("sent more than an answer")
         return message
 
+    @property
+    def overdrawn(self) -> bool:
+        """Whether it was killed because its processes took too much memory together."""
+        return self.watch is not None and self.watch.exceeded
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Keep an eye on the memory of all its processes while a block runs, and after it if any go on."""
+        if self.watch is None:
+            yield
+            return
+        self.watch.start(self._kill)
+        try:
+            yield
+        finally:
+            self.watch.stop_if_alone()
+
+    def _kill(self) -> None:
+        self._killing = asyncio.ensure_future(self.home.kill(self))
+
     async def ending(self, seconds: float) -> str:
         """How the process ended, in words; empty if it has not within `seconds`."""
         done, _ = await asyncio.wait([self.ended], timeout=seconds)
@@ -85,6 +86,8 @@ class Worker:
 
     def close(self) -> None:
         """Free the descriptors."""
+        if self.watch is not None:
+            self.watch.stop()
         self._channel.close()
         os.close(self.output)
 
@@ -93,17 +96,18 @@ class WarmProcess:
     """The warm process, as the caller sees it: it starts and ends workers. Belongs to one event loop."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", control: socket.socket, errors: IO[bytes], folder: str
+        self, process: "subprocess.Popen[bytes]", control: socket.socket, errors: IO[bytes], folder: str, limits: Limits
     ) -> None:
         self._process = process
         self._folder = folder
+        self._limits = limits
         self._control = control
         self._errors = errors
         self._frames = Frames(REPLY_BYTES)
         self._workers: dict[int, Worker] = {}
         self._keys = 0
         self._sending = asyncio.Lock()
-        self._problem: str | None = None
+        self.problem: str | None = None
         self.refused: dict[str, str] = {}
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
@@ -120,45 +124,30 @@ class WarmProcess:
         ours.setblocking(False)
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         folder = tempfile.mkdtemp(prefix="sandbox-")
-        arguments = [str(Path(__file__).parent), str(theirs.fileno()), folder, json.dumps(asdict(limits))]
-        command = [sys.executable, "-s", "-P", "-B", "-c", BOOT, *arguments]
         with theirs:
-            process = subprocess.Popen(
-                command, env=_environment(), cwd="/", pass_fds=[theirs.fileno()], start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
-            )  # fmt: skip
-        warm = cls(process, ours, errors, folder)
+            process = launch(theirs.fileno(), folder, errors, limits)
+        warm = cls(process, ours, errors, folder, limits)
         done, _ = await asyncio.wait([warm._ready], timeout=START_SECONDS)
         if not done:
             warm._fail(f"was not ready after {START_SECONDS:g} seconds")
-        if warm._problem is not None:
+        if warm.problem is not None:
             await warm.close()
-            warm.check()
+            raise SandboxError(f"the sandbox cannot start: its warm process {warm.problem}")
         return warm
-
-    def check(self) -> None:
-        """Raise if the warm process is gone.
-
-        Raises:
-            SandboxError: It is; says how it ended.
-        """
-        if self._problem is not None:
-            raise SandboxError(
-                f"the sandbox's warm process {self._problem}. Open a new Sandbox; "
-                "`python -m sandbox.doctor` shows what works on this machine."
-            )
 
     async def start_worker(self) -> Worker:
         """Fork a worker and wait until it is ready.
 
         Raises:
-            SandboxError: It did not come up.
+            LostInterpreter: The warm process is gone.
+            SandboxError: The worker did not come up though the warm process lives.
         """
-        self.check()
+        if self.problem is not None:
+            raise LostInterpreter(self.problem)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._keys += 1
-        worker = self._workers[self._keys] = Worker(self._keys, ours, _open_output())
+        worker = self._workers[self._keys] = Worker(self, self._keys, ours, open_output())
         try:
             with theirs:
                 await self._send({"open": worker.key}, [theirs.fileno(), worker.output])
@@ -167,24 +156,31 @@ class WarmProcess:
         except (ChannelError, ConnectionError, TimeoutError) as problem:
             how = await worker.ending(1.0) or str(problem) or f"was not ready after {START_SECONDS:g} seconds"
             await self.end_worker(worker)
-            self.check()
+            if self.problem is not None:
+                raise LostInterpreter(self.problem) from problem
             raise SandboxError(f"a session could not start: its process {how}. {self._complaint()}") from problem
         except BaseException:
             await self.end_worker(worker)
             raise
         return worker
 
+    async def kill(self, worker: Worker) -> None:
+        """Have a worker killed, with all its processes; does not wait."""
+        await self._send({"kill": worker.key}, [])
+
     async def end_worker(self, worker: Worker) -> None:
         """Kill a worker and wait until it is gone with its files."""
-        if worker.key in self._workers and self._problem is None:
-            await self._send({"kill": worker.key}, [])
+        if worker.key in self._workers and self.problem is None:
+            await self.kill(worker)
             if not await worker.ending(END_SECONDS):
                 self._fail(f"did not end a session within {END_SECONDS:g} seconds")
         self._workers.pop(worker.key, None)
         worker.close()
 
     async def close(self) -> None:
-        """End the warm process and with it every worker."""
+        """End the warm process and with it every worker; a second time it does nothing."""
+        if self._control.fileno() < 0:
+            return
         self._loop.remove_reader(self._control)
         self._control.close()
         try:
@@ -237,6 +233,9 @@ class WarmProcess:
         if "ready" in message:
             self.refused = message["refused"]
             self._ready.set_result(None)
+        elif "born" in message:
+            if (worker := self._workers.get(message["born"])) is not None:
+                worker.watch = MemoryWatch(message["pid"], self._process.pid, self._limits)
         elif (worker := self._workers.pop(message["gone"], None)) is not None:
             worker.ended.set_result(message.get("problem") or _ending(message["status"]))
 
@@ -246,7 +245,7 @@ class WarmProcess:
 
     def _fail(self, problem: str) -> None:
         """Note the fault and wake everyone who waits; they then `check`."""
-        self._problem = self._problem or problem
+        self.problem = self.problem or problem
         self._loop.remove_reader(self._control)
         if not self._ready.done():
             self._ready.set_result(None)
@@ -259,22 +258,6 @@ class WarmProcess:
         size = os.fstat(self._errors.fileno()).st_size
         text = os.pread(self._errors.fileno(), 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
         return f"It printed: {text}" if text else ""
-
-
-def _environment() -> dict[str, str]:
-    """`ENVIRONMENT`, and where the loader finds the libraries of an interpreter that needs to be told."""
-    return ENVIRONMENT | {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-
-
-def _open_output() -> int:
-    """A file in memory where there is one, to which every writer appends; the caller reads it even after a kill."""
-    if sys.platform == "linux":
-        fd = os.memfd_create("output")
-    else:
-        fd, name = tempfile.mkstemp()
-        Path(name).unlink()
-    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
-    return fd
 
 
 def _ending(status: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, cast
 
-from sandbox.errors import ChannelError, SandboxError
+from sandbox.errors import ChannelError, LostInterpreter, SandboxError
 from sandbox.limits import Limits
 from sandbox.remote import Worker
 from sandbox.result import Excerpt, ExecutionResult, Status, cut, printable, timeout_text
@@ -29,13 +29,10 @@ T = TypeVar("T")
 
 
 class Workers(Protocol):
-    """What a session needs of its sandbox: processes to run in, and whether it still works."""
+    """What a session needs of its sandbox: processes to run in, and a turn on a core."""
 
     limits: Limits
-
-    def check(self) -> None:
-        """Raise if the sandbox cannot work any more."""
-        ...
+    turns: asyncio.Semaphore
 
     async def start_worker(self) -> Worker:
         """A fresh interpreter's process, ready."""
@@ -60,6 +57,7 @@ class Session:
     def __init__(self, sandbox: Workers) -> None:
         self._sandbox = sandbox
         self._worker: Worker | None = None
+        self._blocks: list[str] = []  # what made the variables of the present interpreter
         self._open = False
         self._turn = asyncio.Lock()
 
@@ -109,16 +107,57 @@ class Session:
         async with self._turn:
             if not self._open:
                 raise SandboxError("the session is not open: use `async with sandbox.session() as session`")
+            while True:
+                try:
+                    return await self._run(code)
+                except LostInterpreter:
+                    # The block did nothing outside and would do the same again: nobody need know. A warm process that
+                    # goes on dying ends this loop with an error when the next worker is asked for.
+                    await self._restore()
+
+    async def _restore(self) -> None:
+        """Make the variables again that were lost with the warm process, by the blocks that had made them."""
+        blocks = self._blocks
+        while not await self._rerun(blocks):
+            pass
+
+    async def _rerun(self, blocks: list[str]) -> bool:
+        """Whether all of `blocks` ran, one after the other, before the warm process died again."""
+        self._blocks = []
+        try:
+            for block in blocks:
+                await self._run(block)
+        except LostInterpreter:
+            return False
+        if self._blocks != blocks:
+            raise SandboxError("a session that was lost with the warm process could not be made again")
+        return True
+
+    async def _run(self, code: str) -> ExecutionResult:
+        """One attempt at a block, when there is a turn for it."""
+        async with self._sandbox.turns:
             began = time.perf_counter()
-            worker, self._worker = self._worker or await self._sandbox.start_worker(), None
+            worker, blocks = await self._take()
             try:
                 os.ftruncate(worker.output, 0)
                 status, error = await self._ask(worker, code)
                 output, truncated = await _read_output(worker.output, self._sandbox.limits.output_chars)
+            except LostInterpreter:
+                self._blocks = blocks
+                raise
             finally:
                 if self._worker is None:
                     await self._sandbox.end_worker(worker)
+            if self._worker is not None:
+                self._blocks = [*blocks, code]
             return ExecutionResult(status, output, error, time.perf_counter() - began, truncated)
+
+    async def _take(self) -> tuple[Worker, list[str]]:
+        """The interpreter and what it ran; they are the session's no more until the block has ended well."""
+        worker = self._worker or await self._sandbox.start_worker()
+        blocks = self._blocks
+        self._worker, self._blocks = None, []
+        return worker, blocks
 
     async def _ask(self, worker: Worker, code: str) -> Outcome:
         """Have `worker` run the code; it stays this session's worker only if it answers as it should."""
@@ -126,13 +165,17 @@ class Session:
         block = secrets.token_hex(8)
         try:
             async with asyncio.timeout(limits.seconds + GRACE_SECONDS):
-                reply = await worker.ask({"id": block, "code": code})
+                with worker.watched():
+                    reply = await worker.ask({"id": block, "code": code})
             outcome = _parse_reply(reply, block, limits.output_chars)
         except TimeoutError:
             return "timeout", f"TimeoutError: {timeout_text(limits.seconds)}\n{RESTARTED}"
         except (ChannelError, ConnectionError) as problem:
             ending = await worker.ending(LAST_WORDS_SECONDS)
-            self._sandbox.check()
+            if worker.home.problem is not None:
+                raise LostInterpreter(worker.home.problem) from problem
+            if worker.overdrawn:
+                return "memory", f"MemoryError: the processes of the session took too much together\n{RESTARTED}"
             return "crashed", f"The interpreter {ending or problem}. {RESTARTED}"
         self._worker = worker
         return outcome

@@ -3,8 +3,8 @@
 Started by `pool.py` as a program of its own, never as a fork of the caller: it holds nothing of the caller's memory,
 environment or open files. It is single-threaded. Its control socket carries, as `channel.py` says, `{"open": key}`
 with two descriptors (the session's channel and output) and `{"kill": key}` one way, and
-`{"ready": true, "refused": …}`, `{"gone": key, "status": wait status}` the other way. When the socket ends, or the
-caller does, it ends every session and itself.
+`{"ready": true, "refused": …}`, `{"born": key, "pid": …}`, `{"gone": key, "status": wait status}` the other way. When
+the socket ends, or the caller does, it ends every session and itself.
 """
 
 import array
@@ -161,6 +161,7 @@ class _Zygote:
         os.close(output)
         if pid > 0:
             self._keys[pid], self._pids[key] = key, pid
+            self._tell({"born": key, "pid": pid})
         return None
 
     def _become(self, job: Job) -> Job:

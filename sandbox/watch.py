@@ -1,0 +1,78 @@
+"""The memory of a session that has more than one process: no resource limit counts them together."""
+
+import asyncio
+import os
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sandbox.limits import Limits
+
+# A block that is over sooner is not looked at.
+INTERVAL_SECONDS = 0.1
+
+
+class MemoryWatch:
+    """Looks at a session's processes now and then, from outside, and acts when together they take too much.
+
+    Each process counts with the address space that it has beyond the warm process's, as the limit of one does.
+
+    Args:
+        pid: The session's first process.
+        warm: The warm process.
+        limits: What the session may use.
+    """
+
+    def __init__(self, pid: int, warm: int, limits: Limits) -> None:
+        self._pid = pid
+        self._warm = warm
+        self._allowed = limits.memory_mb << 20
+        self._timer: asyncio.TimerHandle | None = None
+        self.exceeded = False
+
+    def start(self, act: Callable[[], None]) -> None:
+        """Look until `stop`, or until the session is back to one process; call `act` once if it takes too much."""
+        self.stop()
+        self._timer = asyncio.get_running_loop().call_later(INTERVAL_SECONDS, self._look, act)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def stop_if_alone(self) -> None:
+        """Look no more, unless the code left processes that go on."""
+        if not any(_children(self._pid)):
+            self.stop()
+
+    def _look(self, act: Callable[[], None]) -> None:
+        family = list(_family(self._pid))
+        if len(family) > 1:
+            base = _address_space(self._warm)
+            self.exceeded = sum(max(0, _address_space(pid) - base) for pid in family) > self._allowed
+        if self.exceeded:
+            act()
+        else:
+            self.start(act)
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for child in _children(pid):
+        yield from _family(child)
+
+
+def _children(pid: int) -> Iterator[int]:
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - runs often
+            yield from map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    except OSError:  # it ended, or there is no /proc
+        return
+
+
+def _address_space(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0

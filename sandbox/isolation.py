@@ -14,7 +14,7 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,10 @@ from sandbox import filters, kernel, root
 from sandbox.limits import Limits
 
 MIB = 1 << 20
+
+NAMESPACES = (
+    kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+)  # fmt: skip
 
 # Each session's user: above the numbers that systems and directory services give out; and the range for containers
 # that know only the first 65,536 users.
@@ -83,35 +87,46 @@ def fix_addresses() -> None:
         os.execv(sys.executable, sys.orig_argv)
 
 
-def settle(folder: Path, limits: Limits) -> Grounds:
+def leave_machine(refused: Refusals) -> int:
+    """Leave the machine's namespaces, before anything is imported; goes on in a child, the first process of its own.
+
+    Returns:
+        0 in the process that goes on. Where there are namespaces it is a child, and this process, which gets its
+        number, has only to wait for it: a process cannot itself enter a namespace of processes.
+    """
+    if _attempt(refused, "namespaces", _unshare_machine) is None:
+        return 0
+    return os.fork()
+
+
+def settle(folder: Path, limits: Limits, refused: Refusals) -> Grounds:
     """Prepare the warm process, when all is imported, and find out what its sessions can have.
 
     Args:
         folder: An empty folder; gone afterwards if there is a private root.
         limits: For the trial.
+        refused: What was refused before.
 
     Raises:
         OSError: A session could not work here at all.
     """
-    refused: Refusals = {}
+    if "namespaces" in refused:
+        refused |= dict.fromkeys(("private root", "processes"), refused["namespaces"])
     # All that needs the machine's files, /proc among them, comes before these are left.
     grounds = Grounds(
         folder,
         refused,
-        _attempt(refused, "processes", _own_pid_namespace),
+        None if "processes" in refused else _attempt(refused, "processes", _own_pid_namespace),
         tuple(root.own_paths()),
         _attempt(refused, "Landlock", kernel.landlock_abi) or 0,
         _attempt(refused, "system calls", filters.compile_filter) or b"",
         mapped_bytes(),
     )
-    _attempt(refused, "orphans", functools.partial(kernel.prctl, kernel.PR_SET_CHILD_SUBREAPER, 1))
-    if _attempt(refused, "namespaces", _leave_machine) is None:
-        refused["private root"] = refused["processes"] = refused["namespaces"]
-    else:
+    if not grounds.has("processes"):
+        _attempt(refused, "orphans", _adopt_orphans)
+    if grounds.has("private root"):
         _attempt(refused, "private root", functools.partial(root.enter, str(folder), list(grounds.readable)))
     _attempt(refused, "bounding set", kernel.drop_bounding_capabilities)
-    if not grounds.has("processes"):
-        grounds = replace(grounds, pid_namespace=None)
     refused |= _trial(grounds, limits)
     _attempt(refused, "hidden memory", functools.partial(kernel.prctl, kernel.PR_SET_DUMPABLE, 0))
     return grounds
@@ -126,28 +141,23 @@ def _attempt(refused: Refusals, layer: str, apply: Callable[[], T]) -> T | None:
 
 
 def _own_pid_namespace() -> int:
-    kernel.require_linux()
     return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _leave_machine() -> bool:
-    """Leave the machine's network, System V objects, name and mounts; as root directly, else in a user namespace."""
+def _unshare_machine() -> bool:
+    """New namespaces of every kind; as root directly, else below a user namespace."""
     try:
-        _unshare_all()
+        kernel.unshare(NAMESPACES)
     except PermissionError:
         user, group = os.getuid(), os.getgid()
         kernel.unshare(kernel.CLONE_NEWUSER)
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-        _unshare_all()
+        kernel.unshare(NAMESPACES)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.sethostname("sandbox")
     return True
-
-
-def _unshare_all() -> None:
-    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS)
 
 
 def mapped_bytes() -> int:
@@ -295,6 +305,11 @@ def _count_processes(grounds: Grounds, place: Place) -> None:
     if not grounds.has("own user"):
         kernel.unshare(kernel.CLONE_NEWUSER)
     set_limit(resource.RLIMIT_NPROC, place.limits.processes)
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of what a session leaves behind, daemons too, so that it can be found and ended."""
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _others_may_read(grounds: Grounds, path: str) -> bool:

@@ -5,7 +5,9 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +17,10 @@ from sandbox.channel import READ_BYTES, Frames, Message, encode
 from sandbox.errors import ChannelError, LostInterpreter, SandboxError
 from sandbox.launch import launch, open_output
 from sandbox.limits import Limits
-from sandbox.watch import MemoryWatch
+from sandbox.watch import FamilyWatch
 
 REPLY_BYTES = 1 << 20
+CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 # Beyond these a process that says nothing is a fault of the machine, not of the code.
 START_SECONDS = 60.0
@@ -31,7 +34,7 @@ class Worker:
         self.home = home
         self.key = key
         self.output = output
-        self.watch: MemoryWatch | None = None
+        self.watch: FamilyWatch | None = None
         self._killing: asyncio.Future[None] | None = None
         self._channel = channel
         self._frames = Frames(REPLY_BYTES)
@@ -60,9 +63,26 @@ class Worker:
         return message
 
     @property
-    def overdrawn(self) -> bool:
-        """Whether it was killed because its processes took too much memory together."""
-        return self.watch is not None and self.watch.exceeded
+    def exceeded(self) -> str:
+        """The limit that its processes passed together, `memory` or `processes`, for which it was killed; or empty."""
+        return self.watch.exceeded if self.watch is not None else ""
+
+    async def ready(self, limits: Limits) -> None:
+        """Wait for its first message, which comes before any code of the session runs; raises as `ask` does."""
+        if sys.platform != "linux":
+            await self.receive()
+            return
+        # With the message the kernel tells who sent it, by the number that the process has here.
+        self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        await _readable(self._channel)
+        data, ancillary, _, _ = self._channel.recvmsg(READ_BYTES, socket.CMSG_SPACE(CREDENTIALS.size))
+        self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+        if not data:
+            raise ChannelError("broke off its channel")
+        self._frames.feed(data)
+        await self.receive()
+        pid = CREDENTIALS.unpack(ancillary[0][2])[0]
+        self.watch = FamilyWatch(pid, self.home.mapped, limits)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -109,6 +129,7 @@ class WarmProcess:
         self._sending = asyncio.Lock()
         self.problem: str | None = None
         self.refused: dict[str, str] = {}
+        self.mapped = 0
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(control, self._on_readable)
@@ -152,7 +173,7 @@ class WarmProcess:
             with theirs:
                 await self._send({"open": worker.key}, [theirs.fileno(), worker.output])
             async with asyncio.timeout(START_SECONDS):
-                await worker.receive()
+                await worker.ready(self._limits)
         except (ChannelError, ConnectionError, TimeoutError) as problem:
             how = await worker.ending(1.0) or str(problem) or f"was not ready after {START_SECONDS:g} seconds"
             await self.end_worker(worker)
@@ -232,10 +253,8 @@ class WarmProcess:
     def _on_message(self, message: Message) -> None:
         if "ready" in message:
             self.refused = message["refused"]
+            self.mapped = message["mapped"]
             self._ready.set_result(None)
-        elif "born" in message:
-            if (worker := self._workers.get(message["born"])) is not None:
-                worker.watch = MemoryWatch(message["pid"], self._process.pid, self._limits)
         elif (worker := self._workers.pop(message["gone"], None)) is not None:
             worker.ended.set_result(message.get("problem") or _ending(message["status"]))
 
@@ -258,6 +277,16 @@ class WarmProcess:
         size = os.fstat(self._errors.fileno()).st_size
         text = os.pread(self._errors.fileno(), 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
         return f"It printed: {text}" if text else ""
+
+
+async def _readable(channel: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(channel, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(channel)
 
 
 def _ending(status: int) -> str:

@@ -174,8 +174,10 @@ class Session:
             ending = await worker.ending(LAST_WORDS_SECONDS)
             if worker.home.problem is not None:
                 raise LostInterpreter(worker.home.problem) from problem
-            if worker.overdrawn:
-                return "memory", f"MemoryError: the processes of the session took too much together\n{RESTARTED}"
+            if worker.exceeded == "memory":
+                return "memory", f"MemoryError: the code's processes took more than {limits.memory_mb} MiB\n{RESTARTED}"
+            if worker.exceeded == "processes":
+                return "crashed", f"The code started more than {limits.processes} processes. {RESTARTED}"
             return "crashed", f"The interpreter {ending or problem}. {RESTARTED}"
         self._worker = worker
         return outcome

@@ -1,4 +1,4 @@
-"""The memory of a session that has more than one process: no resource limit counts them together."""
+"""A session that has more than one process: no resource limit counts their memory together, nor always their number."""
 
 import asyncio
 import os
@@ -12,23 +12,23 @@ from sandbox.limits import Limits
 INTERVAL_SECONDS = 0.1
 
 
-class MemoryWatch:
-    """Looks at a session's processes now and then, from outside, and acts when together they take too much.
+class FamilyWatch:
+    """Looks at a session's processes now and then, from outside, and acts when there are too many or take too much.
 
-    Each process counts with the address space that it has beyond the warm process's, as the limit of one does.
+    Each counts with the address space that it has beyond the warm process's, as the limit of a single one does.
 
     Args:
         pid: The session's first process.
-        warm: The warm process.
+        mapped: The address space, in bytes, with which a session begins.
         limits: What the session may use.
     """
 
-    def __init__(self, pid: int, warm: int, limits: Limits) -> None:
+    def __init__(self, pid: int, mapped: int, limits: Limits) -> None:
         self._pid = pid
-        self._warm = warm
-        self._allowed = limits.memory_mb << 20
+        self._mapped = mapped
+        self._limits = limits
         self._timer: asyncio.TimerHandle | None = None
-        self.exceeded = False
+        self.exceeded = ""
 
     def start(self, act: Callable[[], None]) -> None:
         """Look until `stop`, or until the session is back to one process; call `act` once if it takes too much."""
@@ -47,14 +47,21 @@ class MemoryWatch:
             self.stop()
 
     def _look(self, act: Callable[[], None]) -> None:
-        family = list(_family(self._pid))
-        if len(family) > 1:
-            base = _address_space(self._warm)
-            self.exceeded = sum(max(0, _address_space(pid) - base) for pid in family) > self._allowed
+        self.exceeded = self._excess()
         if self.exceeded:
             act()
         else:
             self.start(act)
+
+    def _excess(self) -> str:
+        """Which limit the processes pass together; empty if none, or if there is only one, which has its own limits."""
+        family = list(_family(self._pid))
+        if len(family) == 1:
+            return ""
+        if len(family) > self._limits.processes:
+            return "processes"
+        taken = sum(max(0, _address_space(pid) - self._mapped) for pid in family)
+        return "memory" if taken > self._limits.memory_mb << 20 else ""
 
 
 def _family(pid: int) -> Iterator[int]:

@@ -3,8 +3,8 @@
 Started by `pool.py` as a program of its own, never as a fork of the caller: it holds nothing of the caller's memory,
 environment or open files. It is single-threaded. Its control socket carries, as `channel.py` says, `{"open": key}`
 with two descriptors (the session's channel and output) and `{"kill": key}` one way, and
-`{"ready": true, "refused": …}`, `{"born": key, "pid": …}`, `{"gone": key, "status": wait status}` the other way. When
-the socket ends, or the caller does, it ends every session and itself.
+`{"ready": true, "refused": …, "mapped": bytes}`, `{"gone": key, "status": wait status}` the other way. When the socket
+ends, or the caller does, it ends every session and itself.
 """
 
 import array
@@ -19,7 +19,9 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from sandbox import isolation, kernel, root
 from sandbox.cells import prepare
@@ -46,15 +48,40 @@ def main(control: int, folder: str, limits: str) -> None:
         folder: An empty folder, for those of the sessions; gone in the end.
         limits: `Limits` of every session, as JSON.
     """
-    refused = {}
+    refused: isolation.Refusals = {}
     try:
         isolation.fix_addresses()
     except OSError as error:
         refused["fixed addresses"] = str(error)
+    pid = isolation.leave_machine(refused)
+    if pid != 0:
+        stand_in(pid, control)
     zygote = _Zygote(socket.socket(fileno=control), Path(folder), Limits(**json.loads(limits)))
     job = zygote.run(refused)
     if job is not None:
         serve(job)
+
+
+def stand_in(pid: int, control: int) -> NoReturn:
+    """Be the process that the caller started, while its child, the first of a namespace, is the warm process."""
+    os.close(control)
+    end_with_caller(lambda: os.kill(pid, signal.SIGKILL))
+    _, status = os.waitpid(pid, 0)
+    os._exit(abs(os.waitstatus_to_exitcode(status)))
+
+
+def end_with_caller(end: Callable[[], None]) -> None:
+    """Call `end` when the caller is gone; a child of it may hold the control socket open after that."""
+    caller = os.getppid()
+
+    def on_signal(*_: object) -> None:
+        # It comes when the thread that started us ends; its process may live on.
+        if os.getppid() != caller:
+            end()
+
+    signal.signal(signal.SIGHUP, on_signal)
+    with contextlib.suppress(OSError):
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGHUP)
 
 
 def warm_up() -> None:
@@ -82,18 +109,17 @@ class _Zygote:
         self._wake, self._wake_writer = socket.socketpair()
         self._limits = limits
         self._grounds = isolation.Grounds(folder)
-        self._caller = os.getppid()
 
     def run(self, refused: isolation.Refusals) -> Job | None:
         """Serve; returns a job in a forked child, None in the warm process when all is over."""
-        self._listen_to_signals()
+        self._listen_to_signals(refused)
         # Sessions have users of their own and must pass through to their own folder, not list the others.
         self._grounds.folder.chmod(0o711)
         try:
             warm_up()
-            self._grounds = isolation.settle(self._grounds.folder, self._limits)
+            self._grounds = isolation.settle(self._grounds.folder, self._limits, refused)
             freeze()
-            self._tell({"ready": True, "refused": refused | self._grounds.refused})
+            self._tell({"ready": True, "refused": self._grounds.refused, "mapped": self._grounds.mapped})
             job = self._loop()
         except (ConnectionError, SystemExit):
             job = None  # the caller ended, or asked for the end
@@ -101,21 +127,16 @@ class _Zygote:
             self._end()
         return job
 
-    def _listen_to_signals(self) -> None:
+    def _listen_to_signals(self, refused: isolation.Refusals) -> None:
         for end in (self._wake, self._wake_writer):
             end.setblocking(False)
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        signal.signal(signal.SIGHUP, self._on_lost_thread)
-        # A child of the caller may hold the socket open after the caller's end.
-        with contextlib.suppress(OSError):
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGHUP)
-
-    def _on_lost_thread(self, *_: object) -> None:
-        # The signal comes when the thread that started us ends; its process may live on.
-        if os.getppid() != self._caller:
-            sys.exit(0)
+        if "namespaces" in refused:
+            end_with_caller(lambda: sys.exit(0))
+        else:  # the process that stands in for us does so
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def _loop(self) -> Job | None:
         with selectors.DefaultSelector() as selector:
@@ -161,7 +182,6 @@ class _Zygote:
         os.close(output)
         if pid > 0:
             self._keys[pid], self._pids[key] = key, pid
-            self._tell({"born": key, "pid": pid})
         return None
 
     def _become(self, job: Job) -> Job:

@@ -33,7 +33,15 @@ REFUSED: tuple[str | int, ...] = (
     "mq_unlink", "memfd_create", 447,  # memfd_secret
 )  # fmt: skip
 
-CLONE3 = 435
+# What Landlock leaves to the owner of a file, wherever it lies.
+METADATA: tuple[str | int, ...] = (
+    "chmod", "fchmod", "fchmodat", 452,  # fchmodat2
+    "chown", "fchown", "lchown", "fchownat", "utime", "utimes", "futimesat", "utimensat",
+    "setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr",
+)  # fmt: skip
+SIGNALS: tuple[str, ...] = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
+
+CLONE3, PIDFD_SEND_SIGNAL = 435, 424
 CLONE_PARENT, NEW_NAMESPACES = 0x8000, (0x02000000, 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
 AF_UNIX, SOCK_TYPE, SOCK_DGRAM, SOCK_RAW = 1, 0xF, 2, 3
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_PTRACER = 1, 4, 0x59616D61
@@ -42,10 +50,12 @@ TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 INTEGER = 0xFFFFFFFF  # the kernel reads 32 bits of such an argument
 
 
-def compile_filter(only_signals_to: int | None = None) -> bytes:
+def compile_filter(*, keep_metadata: bool = False, only_signals_to: int | None = None) -> bytes:
     """The program that refuses them with EPERM.
 
     Args:
+        keep_metadata: Refuse changes of modes, owners and times too, where nothing else keeps a session from changing
+            those of the caller's files.
         only_signals_to: A process id, where nothing else keeps a session from signalling others: signals may then go
             to it alone.
 
@@ -60,10 +70,12 @@ def compile_filter(only_signals_to: int | None = None) -> bytes:
     for call in REFUSED:
         rules.refuse(call)
     _refuse_by_argument(rules)
+    for call in METADATA if keep_metadata else ():
+        rules.refuse(call)
     if only_signals_to is not None:
-        for call in ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"):
+        for call in SIGNALS:
             rules.refuse(call, (0, pyseccomp.NE, only_signals_to))
-        rules.refuse(424)  # pidfd_send_signal
+        rules.refuse(PIDFD_SEND_SIGNAL)
     return rules.program()
 
 

@@ -351,8 +351,14 @@ def _restrict_files(grounds: Grounds, place: Place) -> None:
 def _refuse_calls(grounds: Grounds, place: Place) -> None:
     if not grounds.program:
         return
-    alone = grounds.has("processes") or grounds.has("own user") or grounds.landlock >= root.SCOPE_ABI
-    kernel.load_filter(grounds.program if alone else filters.compile_filter(only_signals_to=os.getpid()))
+    program = grounds.program
+    own_user = grounds.has("own user")
+    keep_metadata = not (own_user or grounds.has("private root"))
+    signals_bounded = own_user or grounds.has("processes") or grounds.landlock >= root.SCOPE_ABI
+    if keep_metadata or not signals_bounded:
+        pid = None if signals_bounded else os.getpid()
+        program = filters.compile_filter(keep_metadata=keep_metadata, only_signals_to=pid)
+    kernel.load_filter(program)
 
 
 # In the order in which they can be applied: each may take away what an earlier one needs.

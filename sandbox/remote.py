@@ -2,18 +2,20 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Self
 
 from sandbox.channel import READ_BYTES, Frames, Message, encode
+from sandbox.clear import remove_tree
 from sandbox.errors import ChannelError, LostInterpreter, SandboxError
 from sandbox.launch import launch, open_output
 from sandbox.limits import Limits
@@ -25,6 +27,8 @@ CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 # Beyond these a process that says nothing is a fault of the machine, not of the code.
 START_SECONDS = 60.0
 END_SECONDS = 10.0
+
+CLEARINGS, CLEARING_SECONDS = 20, 0.1
 
 
 class Worker:
@@ -210,8 +214,18 @@ class WarmProcess:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
         self._errors.close()
-        # It does so itself, unless it was killed.
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await self._remove_folder()
+
+    async def _remove_folder(self) -> None:
+        """The warm process does so itself, unless it was killed; then its last children may be at it still."""
+        for _ in range(CLEARINGS + 1):
+            if not Path(self._folder).exists():
+                return
+            try:
+                await asyncio.to_thread(remove_tree, Path(self._folder))
+            except OSError:
+                await asyncio.sleep(CLEARING_SECONDS)
+        warnings.warn(f"what sessions left in {self._folder} cannot be removed", stacklevel=2)
 
     async def _send(self, message: Message, descriptors: list[int]) -> None:
         """Send to the warm process, without blocking the loop when it is busy forking."""

@@ -15,7 +15,6 @@ import importlib.util
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import sys
@@ -26,6 +25,7 @@ from typing import NoReturn
 from sandbox import isolation, kernel, root
 from sandbox.cells import prepare
 from sandbox.channel import READ_BYTES, Frames, Message, encode
+from sandbox.clear import remove_tree
 from sandbox.limits import Limits
 from sandbox.worker import Job, serve
 
@@ -47,7 +47,7 @@ solve(x**2 - 4 > 0, x), solveset(sin(x), x), linsolve([x + y - 2], x, y), nsolve
 factor(x**4 - 1), expand((x + 1)**3), simplify(sin(x)**2 + cos(x)**2), cancel((x**2 - 1)/(x - 1)), apart(1/(x**2 - 1))
 diff(x**2*sin(x), x), integrate(x*exp(x), x), integrate(x**2, (x, 0, 1)), limit(sin(x)/x, x, 0), series(exp(x), x, 0, 3)
 summation(k, (k, 1, n)), Sum(k**2, (k, 1, 10)).doit(), binomial(10, 3), factorial(5), factorint(360), isprime(97)
-gcd(12, 18), lcm(4, 6), divisors(12), totient(12), mod_inverse(3, 7), primerange(10), N(sqrt(2)), sqrt(8), Rational(1, 3)
+gcd(12, 18), lcm(4, 6), divisors(12), totient(12), mod_inverse(3, 7), primerange(10), N(sqrt(2)), sqrt(8)
 Matrix([[1, 2], [3, 4]]).inv(), Matrix([[2, 0], [0, 3]]).eigenvals(), Matrix([[1, 2], [3, 4]]).det()
 str(sqrt(3)/2 + pi), repr(x**2), latex(x**2/3), nsimplify(0.5), Interval(0, 1), Poly(x**2 - 1, x), (x**2).subs(x, 2)
 Point(0, 0).distance(Point(3, 4)), sympify("x**2 + 1"), lambdify(x, x**2)(3), Piecewise((x, x > 0), (0, True)), I**2
@@ -126,6 +126,7 @@ class _Zygote:
         self._descriptors: list[int] = []
         self._keys: dict[int, int] = {}  # pid → key
         self._pids: dict[int, int] = {}  # key → pid
+        self._cleaners: set[int] = set()
         self._wake, self._wake_writer = socket.socketpair()
         self._limits = limits
         self._grounds = isolation.Grounds(folder)
@@ -215,6 +216,7 @@ class _Zygote:
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
                 pid, status = ended
+                self._cleaners.discard(pid)
                 key = self._keys.pop(pid, None)
                 if key is not None:
                     del self._pids[key]
@@ -227,14 +229,26 @@ class _Zygote:
         if not self._grounds.has("processes"):
             _kill_group(pid)
         if not self._grounds.has("private root"):
-            shutil.rmtree(self._grounds.folder / str(key), ignore_errors=True)
+            self._remove(self._grounds.folder / str(key))
+
+    def _remove(self, folder: Path) -> None:
+        """In a process of its own, since it may take long, and others wait for their sessions."""
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                remove_tree(folder)
+                status = 0
+            finally:
+                os._exit(status)
+        self._cleaners.add(pid)
 
     def _kill_orphans(self) -> None:
         """End what sessions left behind: children of ours that we did not make, once their own parent ended."""
         listed = Path(f"/proc/self/task/{os.getpid()}/children")
         if not self._grounds.has("processes") and listed.exists():
             for pid in map(int, listed.read_text().split()):
-                if pid not in self._keys:
+                if pid not in self._keys and pid not in self._cleaners:
                     _kill(pid)
 
     def _tell(self, message: Message) -> None:
@@ -249,7 +263,8 @@ class _Zygote:
             while True:
                 os.waitpid(-1, 0)
                 self._kill_orphans()
-        shutil.rmtree(self._grounds.folder, ignore_errors=True)
+        if self._grounds.folder.exists():
+            remove_tree(self._grounds.folder)
 
 
 def _kill(pid: int) -> None:

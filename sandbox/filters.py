@@ -47,6 +47,7 @@ AF_UNIX, SOCK_TYPE, SOCK_DGRAM, SOCK_RAW = 1, 0xF, 2, 3
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_PTRACER = 1, 4, 0x59616D61
 F_SETOWN, F_SETSIG, F_SETOWN_EX = 8, 10, 15
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+CTL_OPTIMIZE, BINARY_TREE = 8, 2  # from seccomp.h, since libseccomp 2.5; the kernel takes it in half the time
 INTEGER = 0xFFFFFFFF  # the kernel reads 32 bits of such an argument
 
 
@@ -104,6 +105,7 @@ class _Rules:
         self.library = library
         self._filter = library.SyscallFilter(library.ALLOW)
         self._filter.set_attr(library.Attr.ACT_BADARCH, library.KILL_PROCESS)
+        self._filter.set_attr(CTL_OPTIMIZE, BINARY_TREE)
 
     def refuse(self, call: str | int, *conditions: tuple[int, ...], number: int = errno.EPERM) -> None:
         """Answer `call` with an error, if all conditions on its arguments hold."""

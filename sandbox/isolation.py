@@ -126,10 +126,34 @@ def settle(folder: Path, limits: Limits, refused: Refusals) -> Grounds:
         _attempt(refused, "orphans", _adopt_orphans)
     if grounds.has("private root"):
         _attempt(refused, "private root", functools.partial(root.enter, str(folder), list(grounds.readable)))
+    _attempt(refused, "own user", functools.partial(_check_user, grounds))
     _attempt(refused, "bounding set", kernel.drop_bounding_capabilities)
+    _prepare_inheritance(grounds, limits)
     refused |= _trial(grounds, limits)
-    _attempt(refused, "hidden memory", functools.partial(kernel.prctl, kernel.PR_SET_DUMPABLE, 0))
     return grounds
+
+
+def _prepare_inheritance(grounds: Grounds, limits: Limits) -> None:
+    """Apply to the warm process itself what does not hinder it: sessions have it from birth."""
+    _attempt(grounds.refused, "hidden memory", functools.partial(kernel.prctl, kernel.PR_SET_DUMPABLE, 0))
+    _attempt(grounds.refused, "new privileges", functools.partial(kernel.prctl, kernel.PR_SET_NO_NEW_PRIVS, 1))
+    set_limit(resource.RLIMIT_CORE, 0)
+    set_limit(resource.RLIMIT_FSIZE, limits.file_mb * MIB)
+    if grounds.has("private root"):
+        clean_environment(root.work_folder())
+
+
+def _check_user(grounds: Grounds) -> None:
+    """Find out whether sessions can be users of their own.
+
+    Raises:
+        OSError: Not root, or the interpreter's folders are closed to other users, so that imports would fail.
+    """
+    kernel.require_linux()
+    if os.getuid() != 0:
+        raise OSError("only root can give each session a user of its own")
+    if closed := next((path for path in grounds.readable if not _others_may_read(grounds, path)), ""):
+        raise OSError(f"other users cannot read {closed}: install Python where they can, for example in /opt")
 
 
 def _attempt(refused: Refusals, layer: str, apply: Callable[[], T]) -> T | None:
@@ -227,7 +251,7 @@ def enter(grounds: Grounds, limits: Limits, number: int, keep: Iterable[int]) ->
 
 
 def _arrive(grounds: Grounds, limits: Limits, number: int, keep: Iterable[int]) -> Place:
-    """Close what is not needed, make the folder to work in, and take the limits."""
+    """Close what is not needed, make the folder to work in, and take the limits that are not inherited."""
     close_descriptors(keep)
     os.setsid()
     if grounds.has("private root"):
@@ -237,9 +261,11 @@ def _arrive(grounds: Grounds, limits: Limits, number: int, keep: Iterable[int]) 
     else:
         folder = grounds.folder / str(number)
         folder.mkdir(mode=0o700)
+        clean_environment(str(folder))
     os.chdir(folder)
-    clean_environment(folder)
-    limit_resources(limits, grounds.mapped)
+    if grounds.mapped:
+        set_limit(resource.RLIMIT_AS, grounds.mapped + limits.memory_mb * MIB + HEADROOM)
+    set_limit(resource.RLIMIT_NOFILE, limits.open_files)
     return Place(number, limits, folder)
 
 
@@ -251,19 +277,10 @@ def close_descriptors(keep: Iterable[int]) -> None:
             os.closerange(low + 1, high)
 
 
-def clean_environment(folder: Path) -> None:
+def clean_environment(folder: str) -> None:
     """Leave in `os.environ` what programs need to run alike everywhere."""
     os.environ.clear()
-    os.environ.update(HOME=str(folder), TMPDIR=str(folder), PATH=os.defpath, LANG="C.UTF-8", TZ="UTC")
-
-
-def limit_resources(limits: Limits, mapped: int) -> None:
-    """Set the kernel's limits; memory counts from what the warm process had mapped already."""
-    if mapped:
-        set_limit(resource.RLIMIT_AS, mapped + limits.memory_mb * MIB + HEADROOM)
-    set_limit(resource.RLIMIT_CORE, 0)
-    set_limit(resource.RLIMIT_FSIZE, limits.file_mb * MIB)
-    set_limit(resource.RLIMIT_NOFILE, limits.open_files)
+    os.environ.update(HOME=folder, TMPDIR=folder, PATH=os.defpath, LANG="C.UTF-8", TZ="UTC")
 
 
 def set_limit(which: int, value: int) -> None:
@@ -274,15 +291,7 @@ def set_limit(which: int, value: int) -> None:
 
 
 def _own_user(grounds: Grounds, place: Place) -> None:
-    """As root, become a user that nobody else is and that owns nothing.
-
-    Raises:
-        OSError: Not root, or the interpreter's folders are closed to other users, so that imports would fail.
-    """
-    if os.getuid() != 0:
-        raise OSError("only root can give each session a user of its own")
-    if closed := next((path for path in grounds.readable if not _others_may_read(grounds, path)), ""):
-        raise OSError(f"other users cannot read {closed}: install Python where they can, for example in /opt")
+    """Become a user that nobody else is and that owns nothing."""
     choices = (FIRST_USER + place.number % USERS, FIRST_SMALL_USER + place.number % SMALL_USERS)
     os.setgroups([])
     for user in choices:
@@ -324,28 +333,20 @@ def _mode_allows(path: str, bit: int) -> bool:
 
 
 def _die_with_parent(grounds: Grounds, place: Place) -> None:
-    # After the change of user, which would undo it.
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _hide_memory(grounds: Grounds, place: Place) -> None:
-    """Keep processes of the same user from tracing this one and from what /proc shows of it."""
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    # After the change of user, which would undo it. In a process namespace the kernel sees to it.
+    if not grounds.has("processes"):
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _drop_capabilities(grounds: Grounds, place: Place) -> None:
     kernel.drop_capabilities()
 
 
-def _no_new_privileges(grounds: Grounds, place: Place) -> None:
-    """No program that the session starts may have more rights than it."""
-    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-
-
 def _restrict_files(grounds: Grounds, place: Place) -> None:
     if grounds.landlock:
-        readable = ["/"] if grounds.has("private root") else list(grounds.readable)
-        root.restrict(grounds.landlock, readable, str(place.folder))
+        private = grounds.has("private root")
+        readable, devices = (("/",), ("/dev",)) if private else (grounds.readable, root.DEVICES)
+        root.restrict(grounds.landlock, readable, devices, str(place.folder))
 
 
 def _refuse_calls(grounds: Grounds, place: Place) -> None:
@@ -367,8 +368,6 @@ LAYERS: dict[str, Callable[[Grounds, Place], None]] = {
     "number of processes": _count_processes,
     "capabilities": _drop_capabilities,
     "parent": _die_with_parent,
-    "hidden memory": _hide_memory,
-    "new privileges": _no_new_privileges,
     "Landlock": _restrict_files,
     "system calls": _refuse_calls,
 }

@@ -22,6 +22,7 @@ AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
 CAPABILITY_VERSION_3, MOST_CAPABILITIES = 0x20080522, 64
 ADDR_NO_RANDOMIZE, ASK_PERSONALITY = 0x0040000, 0xFFFFFFFF
+CAPABILITY_HEADER, NO_CAPABILITIES = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
 MADV_COLLAPSE, HUGE_PAGE = 25, 1 << 21
 SYS_MOUNT_SETATTR, SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 442, 444, 445, 446
 LANDLOCK_CREATE_RULESET_VERSION, LANDLOCK_RULE_PATH_BENEATH = 1, 1
@@ -107,8 +108,7 @@ def drop_bounding_capabilities() -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability that this process has."""
-    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    _checked(libc().capset(header, (ctypes.c_uint32 * 6)()))
+    _checked(libc().capset(CAPABILITY_HEADER, NO_CAPABILITIES))
 
 
 def collapse_heap() -> None:

@@ -102,6 +102,14 @@ class Sandbox:
         """Layer of protection → why this machine refuses it; known once the sandbox was opened."""
         return self._opened().refused
 
+    def check(self) -> None:
+        """Raise if it is not open.
+
+        Raises:
+            SandboxError: It is not.
+        """
+        self._opened()
+
     async def start_worker(self) -> Worker:
         """A fresh interpreter's process, ready; for sessions."""
         return await self._opened().start_worker()

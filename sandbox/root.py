@@ -136,8 +136,10 @@ def mount_work_folder(limits: Limits) -> None:
 
 
 # ---------------------------------------------------------------- Landlock
-def restrict(abi: int, readable: list[str], writable: str) -> None:
+def restrict(abi: int, readable: Iterable[str], devices: Iterable[str], writable: str) -> None:
     """Allow this process and its children to read `readable`, to write below `writable`, and nothing else, for good.
+
+    They may write to the files `devices`, too. There must be such files, or folders of nothing else.
 
     Where the kernel's Landlock knows how, TCP, abstract sockets of others and signals to others are forbidden too.
     """
@@ -148,7 +150,7 @@ def restrict(abi: int, readable: list[str], writable: str) -> None:
     try:
         for path in readable:
             _allow(rules, path, READING)
-        for path in filter(os.path.exists, DEVICES):
+        for path in filter(os.path.exists, devices):
             _allow(rules, path, known & (READ_FILE | WRITE_FILE | TRUNCATE))
         _allow(rules, writable, known & ~(MAKE_CHAR | MAKE_BLOCK | MAKE_SOCK | IOCTL_DEV))
         kernel.landlock_restrict_self(rules)

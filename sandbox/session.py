@@ -34,6 +34,10 @@ class Workers(Protocol):
     limits: Limits
     turns: asyncio.Semaphore
 
+    def check(self) -> None:
+        """Raise if it is not open."""
+        ...
+
     async def start_worker(self) -> Worker:
         """A fresh interpreter's process, ready."""
         ...
@@ -50,8 +54,9 @@ class Workers(Protocol):
 class Session:
     """One trajectory's interpreter: blocks run in it one after the other and share their variables.
 
-    Made by `Sandbox.session()`; open it with `async with` (or `with`). Blocks asked for at the same time wait for each
-    other. When a block is killed the result says so, and the next one gets a fresh interpreter.
+    Made by `Sandbox.session()`; open it with `async with` (or `with`). It takes a process with its first block. Blocks
+    asked for at the same time wait for each other. When a block is killed the result says so, and the next one gets a
+    fresh interpreter.
     """
 
     def __init__(self, sandbox: Workers) -> None:
@@ -62,7 +67,7 @@ class Session:
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        self._worker = await self._sandbox.start_worker()
+        self._sandbox.check()
         self._open = True
         return self
 

@@ -215,7 +215,8 @@ def _trial(grounds: Grounds, limits: Limits) -> Refusals:
         try:
             place = _arrive(grounds, limits, 0, {2, writer})
             for name, layer in LAYERS.items():
-                _attempt(grounds.refused, name, functools.partial(layer, grounds, place))
+                if grounds.has(name):
+                    _attempt(grounds.refused, name, functools.partial(layer, grounds, place))
             os.write(writer, json.dumps(grounds.refused).encode())
             status = 0
         finally:

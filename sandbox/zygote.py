@@ -31,10 +31,9 @@ from sandbox.worker import Job, serve
 
 # What models use, and what the import of it or its first use would cost every session.
 WARM = (
-    "asyncio", "bisect", "cmath", "collections", "concurrent.futures", "copy", "dataclasses", "datetime", "decimal",
-    "fractions", "functools", "heapq", "inspect", "itertools", "json", "math", "numpy.linalg", "numpy.random",
-    "operator", "random", "re", "scipy", "statistics", "string", "sympy", "sympy.parsing.sympy_parser", "time",
-    "traceback", "typing",
+    "bisect", "cmath", "collections", "copy", "dataclasses", "datetime", "decimal", "fractions", "functools", "heapq",
+    "inspect", "itertools", "json", "math", "numpy.linalg", "numpy.random", "operator", "random", "re", "scipy",
+    "statistics", "string", "sympy", "sympy.parsing.sympy_parser", "time", "traceback", "typing",
 )  # fmt: skip
 
 # What models ask of sympy most: its first call of each loads modules and fills caches, which forks then share.

@@ -3,8 +3,9 @@
     python benchmarks/sandbox.py [--soak N] [--json FILE]
 
 The peers are `sandbox_peers.py`'s; one that is not installed is left out and says how to install it. All run the same
-two-block sympy trajectories and must give the right answers. Rounds are interleaved: each round measures every
-executor once, a ratio is taken within a round, and the median over the rounds counts. Times are milliseconds.
+sympy snippets, one a session where sessions are counted, and must give the right answers. Rounds are interleaved: each
+round measures every executor once, a ratio is taken within a round, and the median over the rounds counts. Times are
+milliseconds.
 """
 
 import argparse
@@ -61,7 +62,8 @@ class Own:
         overhead: One block, `1`, from asking to the answer.
         sympy_overhead: One sympy block, less the time that it takes by its own clock.
         sympy: The two blocks of a trajectory in a fresh session, by their own clock: what no executor can save.
-        trivial_rates: Sessions per second if both blocks of the trajectory are trivial.
+        trivial_rates: Sessions per second if a session runs two trivial blocks.
+        trajectory_rates: Sessions per second if a session runs both blocks of its trajectory.
     """
 
     start: float
@@ -71,6 +73,7 @@ class Own:
     sympy_overhead: list[float] = field(default_factory=list)
     sympy: list[float] = field(default_factory=list)
     trivial_rates: list[float] = field(default_factory=list)
+    trajectory_rates: list[float] = field(default_factory=list)
     sync_overhead: float = math.nan
     idle_mb: float | None = None
     used_mb: float | None = None
@@ -88,9 +91,10 @@ async def answer(run: Run, code: str, expected: str) -> None:
         raise RuntimeError(f"a wrong answer makes the figures worthless: {output!r} instead of {expected!r} to\n{code}")
 
 
-async def run_trajectory(executor: Executor, number: int) -> None:
+async def run_trajectory(executor: Executor, number: int, blocks: int | None = None) -> None:
+    """A session that runs a trajectory, or only its first `blocks`."""
     async with executor.session() as run:
-        for code, expected in TRAJECTORIES[number % len(TRAJECTORIES)]:
+        for code, expected in TRAJECTORIES[number % len(TRAJECTORIES)][:blocks]:
             await answer(run, code, expected)
 
 
@@ -117,7 +121,7 @@ async def sessions_per_second(sessions: int, in_flight: int, work: Callable[[int
 
 async def measure(executor: Executor, result: Compared) -> None:
     await measure_latency(executor, result)
-    rate = await sessions_per_second(executor.sessions, executor.in_flight, lambda n: run_trajectory(executor, n))
+    rate = await sessions_per_second(executor.sessions, executor.in_flight, lambda n: run_trajectory(executor, n, 1))
     result.rates.append(rate)
 
 
@@ -162,6 +166,11 @@ async def measure_own(sandbox: Sandbox, executor: Executor, own: Own) -> None:
             await answer(run, "print(x * 7)", "42")
 
     own.trivial_rates.append(await sessions_per_second(executor.sessions, executor.in_flight, trivial))
+
+    def trajectory(number: int) -> Awaitable[None]:
+        return run_trajectory(executor, number)
+
+    own.trajectory_rates.append(await sessions_per_second(executor.sessions, executor.in_flight, trajectory))
 
 
 def measure_sync() -> float:
@@ -269,6 +278,7 @@ def show(results: dict[str, Compared], own: Own, soaked: Soak, machine: str, con
     table.add_row("overhead of `1` by run_sync, ms", f"{own.sync_overhead:.3f}", "")
     table.add_row("a sympy trajectory by its own clock, ms, mean", f"{mean(own.sympy):.1f}", "")
     table.add_row("sessions per second, two trivial blocks", f"{median(own.trivial_rates):.0f}", "")
+    table.add_row("sessions per second, two sympy blocks", f"{median(own.trajectory_rates):.0f}", "")
     table.add_row("start of the sandbox, ms", f"{own.start:.0f}", "")
     for state, value in (("idle", own.idle_mb), ("after a sympy block", own.used_mb)):
         table.add_row(f"memory of a session, {state}, MB PSS", "not readable" if value is None else f"{value:.2f}", "")

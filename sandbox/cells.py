@@ -1,6 +1,7 @@
 """Executes blocks as a notebook would its cells."""
 
 import ast
+import inspect
 import linecache
 import os
 import random
@@ -47,6 +48,7 @@ class Cells:
 
     def run(self, code: str) -> Message:
         """Execute one block; returns `status` and `error`."""
+        code = _dedented(code)
         self._count += 1
         name = f"<block {self._count}>"
         self._describer.add(name, code)
@@ -89,15 +91,17 @@ class Cells:
         space = self._module.__dict__
         tree = ast.parse(code, name)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        body = compile(tree, name, "exec")
-        echoed = compile(ast.Expression(last.value), name, "eval") if isinstance(last, ast.Expr) else None
-        silent = isinstance(last, ast.Expr) and _silenced(code, last)
+        body = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        echoed = None
+        if isinstance(last, ast.Expr):
+            echoed = compile(ast.Expression(last.value), name, "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         with _bounded_memory():
-            exec(body, space)
-            value = eval(echoed, space) if echoed is not None else None
+            _evaluate(body, space)
+            value = _evaluate(echoed, space) if echoed is not None else None
             self._end_copy()
-            if value is not None and not silent:
+            if value is not None and isinstance(last, ast.Expr) and not _silenced(code, last):
                 space["_"] = value
+                self._describer.echoed_line = last.lineno
                 print(repr(value))  # noqa: T201 - the echo
 
     def _end_copy(self) -> None:
@@ -139,6 +143,24 @@ def prepare() -> None:
         bit_generator.randbits = random.Random(0).getrandbits
     for name in [name for name in sys.modules if name.partition(".")[0] == "sandbox"]:
         del sys.modules[name]
+
+
+def _evaluate(code: types.CodeType, space: dict[str, Any]) -> object:
+    """Run code that may await at its top level, as notebooks allow."""
+    value = eval(code, space)
+    if code.co_flags & inspect.CO_COROUTINE:
+        import asyncio
+
+        value = asyncio.run(value)
+    return value
+
+
+def _dedented(code: str) -> str:
+    """`code` without a byte order mark and without the indentation of its first line, as notebooks take it."""
+    code = code.removeprefix("\ufeff")
+    first = next((line for line in code.split("\n") if line.strip()), "")
+    indentation = first[: len(first) - len(first.lstrip())]
+    return "\n".join(line.removeprefix(indentation) for line in code.split("\n")) if indentation else code
 
 
 def _silenced(code: str, last: ast.Expr) -> bool:

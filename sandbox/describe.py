@@ -15,12 +15,14 @@ class Describer:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._sources: dict[str, list[str]] = {}
+        self.echoed_line = 0
         # The longest first, so that a folder inside another is recognised.
         self._folders = sorted((path for path in sys.path if len(path) > 1), key=len, reverse=True)
 
     def add(self, name: str, code: str) -> None:
         """Remember the source of a block by the file name that it is compiled under."""
         self._sources[name] = code.split("\n")
+        self.echoed_line = 0
 
     def describe(self, error: BaseException, block: str) -> str:
         """The failing lines of the code, outermost first, then the exception; at most about `limit` characters.
@@ -28,9 +30,11 @@ class Describer:
         Frames of libraries and of the sandbox are left out, and the folders of the machine in the message.
         """
         lines = [*self._syntax(error, block), *self._frames(error.__traceback__, block)]
+        if not lines and self.echoed_line:
+            lines = [self._line(block, self.echoed_line, "", block)]
         if len(lines) > SHOWN_LINES:
             lines = [lines[0], "...", *lines[2 - SHOWN_LINES :]]
-        return printable(cut("\n".join([*lines, self._headline(error)]), self._limit))
+        return printable(cut("\n".join([*lines, self._headline(error), *_notes(error)]), self._limit))
 
     def _frames(self, trace: TracebackType | None, block: str) -> list[str]:
         lines = []
@@ -60,6 +64,15 @@ class Describer:
         for folder in self._folders:
             text = text.replace(f"{folder}/", "")
         return f"{cut(name, 200)}: {text}" if text else cut(name, 200)
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What was added to an error by `add_note`, and the errors in a group."""
+    notes = getattr(error, "__notes__", [])
+    lines = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+    if isinstance(error, BaseExceptionGroup):
+        lines += [f"  {type(each).__qualname__}: {_text(each)}" for each in error.exceptions]
+    return lines
 
 
 def _full_name(kind: type[BaseException]) -> str:

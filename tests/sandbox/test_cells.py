@@ -21,6 +21,11 @@ import pytest
         ("(\n    1 +\n    2\n)", "3"),
         ("'é' * 2;", "[no output]"),
         ("__name__", "'__main__'"),
+        ("    x = 3\n    if x:\n        x += 1\n    x", "4"),
+        ("\n\n\ty = 2\n\tprint(y)", "2"),
+        ("\ufeffx = 5\nx", "5"),
+        ("import asyncio\nawait asyncio.sleep(0, 5)", "5"),
+        ("import asyncio\nx = await asyncio.sleep(0, 6)\nx", "6"),
         ("from sympy import *\nx = symbols('x')\nfactor(x**2 - 1)", "(x - 1)*(x + 1)"),
     ],
 )

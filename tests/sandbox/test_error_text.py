@@ -21,6 +21,13 @@ import pytest
             "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
         ),
         ("a = '\\x0c'\n\n1/0", "line 3: 1/0\nZeroDivisionError: division by zero"),
+        ("    x = 1\n    1/0", "line 2: 1/0\nZeroDivisionError: division by zero"),
+        ("e = ValueError('a')\ne.add_note('b')\nraise e", "line 3: raise e\nValueError: a\nb"),
+        (
+            "raise ExceptionGroup('g', [ValueError(1), KeyError('k')])",
+            "line 1: raise ExceptionGroup('g', [ValueError(1), KeyError('k')])\n"
+            "ExceptionGroup: g (2 sub-exceptions)\n  ValueError: 1\n  KeyError: 'k'",
+        ),
     ],
 )
 def test_the_failing_line_and_the_exception(shown, block, text):
@@ -63,3 +70,8 @@ def test_a_huge_text_is_cut_in_the_middle(session, block):
     error = session.run_sync(block).error
     assert len(error) < 300
     assert "characters left out" in error
+
+
+def test_a_value_that_cannot_be_shown_names_its_line(shown):
+    text = shown("x = 1\n10 ** 5000")
+    assert text.startswith("line 2: 10 ** 5000\nValueError: Exceeds the limit (4300 digits)")

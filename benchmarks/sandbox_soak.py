@@ -151,15 +151,14 @@ def descendants_mb() -> float | None:
     return total / 1e6
 
 
-async def session_mb(sandbox: Sandbox, sessions: int, code: str | None = None) -> float | None:
-    """What one more session that waits for a block costs, after it has run `code` if any: PSS in 10^6 bytes."""
+async def session_mb(sandbox: Sandbox, sessions: int, code: str = "None") -> float | None:
+    """What one more session that waits for a block costs, after it has run `code`: PSS in 10^6 bytes."""
     await asyncio.sleep(1)
     before = descendants_mb()
     async with AsyncExitStack() as stack:
         for _ in range(sessions):
             session = await stack.enter_async_context(sandbox.session())
-            if code is not None:
-                await session.run(code)
+            await session.run(code)
         await asyncio.sleep(1)
         after = descendants_mb()
     return None if before is None or after is None else (after - before) / sessions

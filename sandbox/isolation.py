@@ -355,7 +355,7 @@ def _refuse_calls(grounds: Grounds, place: Place) -> None:
         return
     program = grounds.program
     own_user = grounds.has("own user")
-    keep_metadata = not (own_user or grounds.has("private root"))
+    keep_metadata = not grounds.has("private root")
     signals_bounded = own_user or grounds.has("processes") or grounds.landlock >= root.SCOPE_ABI
     if keep_metadata or not signals_bounded:
         pid = None if signals_bounded else os.getpid()

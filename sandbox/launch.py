@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,13 +14,17 @@ from typing import IO
 from sandbox.limits import Limits
 
 # The package without its `__init__`: the warm process needs neither the pool nor asyncio's import before it can fork.
+# What it is told comes over its control socket, its standard input: code in a session can read its command line.
 BOOT = """\
-import sys, types
+import json, socket, sys, types
+control = socket.socket(fileno=0)
+start = json.loads(control.recv(65536, socket.MSG_PEEK))
 package = types.ModuleType("sandbox")
-package.__path__ = [sys.argv[1]]
+package.__path__ = [start["package"]]
 sys.modules["sandbox"] = package
-from sandbox.zygote import main
-main(int(sys.argv[2]), *sys.argv[3:])
+from sandbox import zygote
+zygote.hide_places()
+zygote.main(control, start)
 """
 
 # All that the warm process, and so a session, ever has as its environment. One thread: arenas of more would use up the
@@ -34,21 +39,23 @@ ENVIRONMENT = {
 }
 
 
-def launch(control: int, folder: str, errors: IO[bytes], limits: Limits) -> "subprocess.Popen[bytes]":
+def launch(control: socket.socket, errors: IO[bytes]) -> "subprocess.Popen[bytes]":
     """Start it.
 
     Args:
-        control: The descriptor of its end of the control socket.
-        folder: An empty folder, for those of the sessions.
+        control: Its end of the control socket, on which `start_message` is to be sent first.
         errors: Where it writes what went wrong.
-        limits: Of every session.
     """
-    arguments = [str(Path(__file__).parent), str(control), folder, json.dumps(asdict(limits))]
     return subprocess.Popen(
-        [sys.executable, "-s", "-P", "-B", "-c", BOOT, *arguments],
-        env=_environment(), cwd="/", pass_fds=[control], start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
+        [sys.executable, "-s", "-P", "-B", "-c", BOOT],
+        env=_environment(), cwd="/", start_new_session=True, stdin=control.fileno(), stdout=subprocess.DEVNULL, stderr=errors,
     )  # fmt: skip
+
+
+def start_message(folder: str, limits: Limits) -> bytes:
+    """The first message on the control socket, which says all that the warm process must know."""
+    package = str(Path(__file__).parent)
+    return json.dumps({"package": package, "folder": folder, "limits": asdict(limits)}).encode()
 
 
 def _environment() -> dict[str, str]:

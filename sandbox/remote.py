@@ -17,7 +17,7 @@ from typing import IO, Self
 from sandbox.channel import READ_BYTES, Frames, Message, encode
 from sandbox.clear import remove_tree
 from sandbox.errors import ChannelError, LostInterpreter, SandboxError
-from sandbox.launch import launch, open_output
+from sandbox.launch import launch, open_output, start_message
 from sandbox.limits import Limits
 from sandbox.watch import FamilyWatch
 
@@ -150,7 +150,8 @@ class WarmProcess:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         folder = tempfile.mkdtemp(prefix="sandbox-")
         with theirs:
-            process = launch(theirs.fileno(), folder, errors, limits)
+            process = launch(theirs, errors)
+        ours.sendall(start_message(folder, limits))  # it fits into the empty socket
         warm = cls(process, ours, errors, folder, limits)
         done, _ = await asyncio.wait([warm._ready], timeout=START_SECONDS)
         if not done:

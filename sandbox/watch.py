@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,8 @@ INTERVAL_SECONDS = 0.1
 class FamilyWatch:
     """Looks at a session's processes now and then, from outside, and acts when there are too many or take too much.
 
-    Each counts with the address space that it has beyond the warm process's, as the limit of a single one does.
+    Each counts with what it has beyond the warm process, from which it may be forked; a smaller one, which must be
+    another program, with all its memory.
 
     Args:
         pid: The session's first process.
@@ -26,6 +26,7 @@ class FamilyWatch:
     def __init__(self, pid: int, mapped: int, limits: Limits) -> None:
         self._pid = pid
         self._mapped = mapped
+        self._private = _sizes(pid)[1]
         self._limits = limits
         self._timer: asyncio.TimerHandle | None = None
         self.exceeded = ""
@@ -60,8 +61,14 @@ class FamilyWatch:
             return ""
         if len(family) > self._limits.processes:
             return "processes"
-        taken = sum(max(0, _address_space(pid) - self._mapped) for pid in family)
-        return "memory" if taken > self._limits.memory_mb << 20 else ""
+        return "memory" if sum(map(self._taken, family)) > self._limits.memory_mb << 20 else ""
+
+    def _taken(self, pid: int) -> int:
+        """Bytes that a process takes by itself."""
+        space, private = _sizes(pid)
+        if space < self._mapped:
+            return private
+        return max(space - self._mapped, private - self._private)
 
 
 def _family(pid: int) -> Iterator[int]:
@@ -78,8 +85,11 @@ def _children(pid: int) -> Iterator[int]:
         return
 
 
-def _address_space(pid: int) -> int:
+def _sizes(pid: int) -> tuple[int, int]:
+    """The address space of a process and its memory without files, in bytes; 0 if it ended."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
-        return 0
+        return 0, 0
+    fields = {name: value.split()[0] for name, _, value in (line.partition(":") for line in lines) if value.strip()}
+    return int(fields.get("VmSize", 0)) << 10, int(fields.get("RssAnon", 0)) << 10

@@ -89,7 +89,7 @@ def test_a_thread_that_goes_on_does_not_keep_a_session_alive(sandbox):
 
 def warm_processes():
     """The warm processes of this test's sandboxes."""
-    return [pid for pid in descendants(os.getpid()) if "sandbox.zygote" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return [pid for pid in descendants(os.getpid()) if "zygote.main" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 def kill_warm_processes(before):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sandbox import isolation
+from sandbox import layers
 from sandbox.channel import Message
 from sandbox.describe import Describer
 from sandbox.limits import Limits
@@ -175,7 +175,7 @@ def _silenced(code: str, last: ast.Expr) -> bool:
 def _bounded_memory() -> Iterator[None]:
     """Hold the code to its memory limit; what the worker does itself may use the headroom up to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    bound = soft if hard == resource.RLIM_INFINITY else max(0, hard - isolation.HEADROOM)
+    bound = soft if hard == resource.RLIM_INFINITY else max(0, hard - layers.HEADROOM)
     resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
     try:
         yield

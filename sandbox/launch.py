@@ -22,8 +22,8 @@ start = json.loads(control.recv(65536, socket.MSG_PEEK))
 package = types.ModuleType("sandbox")
 package.__path__ = [start["package"]]
 sys.modules["sandbox"] = package
-from sandbox import zygote
-zygote.hide_places()
+from sandbox import warm, zygote
+warm.hide_places()
 zygote.main(control, start)
 """
 
@@ -48,7 +48,8 @@ def launch(control: socket.socket, errors: IO[bytes]) -> "subprocess.Popen[bytes
     """
     return subprocess.Popen(
         [sys.executable, "-s", "-P", "-B", "-c", BOOT],
-        env=_environment(), cwd="/", start_new_session=True, stdin=control.fileno(), stdout=subprocess.DEVNULL, stderr=errors,
+        env=_environment(), cwd="/", start_new_session=True,
+        stdin=control.fileno(), stdout=subprocess.DEVNULL, stderr=errors,
     )  # fmt: skip
 
 

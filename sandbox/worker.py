@@ -10,9 +10,10 @@ import socket
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandbox import isolation
 from sandbox.cells import Cells
 from sandbox.channel import READ_BYTES, Frames, Message, encode
+from sandbox.grounds import Grounds
+from sandbox.layers import enter
 from sandbox.limits import Limits
 
 # More than the longest block that `session.py` sends, in which JSON may write a character with twelve.
@@ -29,13 +30,13 @@ class Job:
     channel: int
     output: int
     limits: Limits
-    grounds: isolation.Grounds
+    grounds: Grounds
     number: int
 
 
 def serve(job: Job) -> NoReturn:
     """Become the interpreter of a session; returns only by ending the process."""
-    isolation.enter(job.grounds, job.limits, job.number, {0, 1, 2, job.channel, job.output})
+    enter(job.grounds, job.limits, job.number, {0, 1, 2, job.channel, job.output})
     # Programs that the code starts hold neither.
     for fd in (job.channel, job.output):
         os.set_inheritable(fd, False)

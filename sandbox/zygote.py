@@ -9,49 +9,22 @@ ends, or the caller does, it ends every session and itself.
 
 import array
 import contextlib
-import gc
-import importlib
-import importlib.util
-import inspect
 import os
 import selectors
 import signal
 import socket
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from sandbox import isolation, kernel, root
-from sandbox.cells import prepare
+from sandbox import isolation, kernel
 from sandbox.channel import READ_BYTES, Frames, Message, encode
 from sandbox.clear import remove_tree
+from sandbox.grounds import Grounds, Refusals
 from sandbox.limits import Limits
+from sandbox.warm import freeze, warm_up
 from sandbox.worker import Job, serve
-
-# What models use, and what the import of it or its first use would cost every session.
-WARM = (
-    "bisect", "cmath", "collections", "copy", "dataclasses", "datetime", "decimal", "fractions", "functools", "heapq",
-    "inspect", "itertools", "json", "math", "numpy.linalg", "numpy.random", "operator", "random", "re", "scipy",
-    "statistics", "string", "sympy", "sympy.parsing.sympy_parser", "time", "traceback", "typing",
-)  # fmt: skip
-
-# What models ask of sympy most: its first call of each loads modules and fills caches, which forks then share.
-EXERCISES = """
-from sympy import *
-x, y, n = symbols("x y n")
-k = symbols("k", integer=True, positive=True)
-solve(x**2 - 5*x + 6, x), solve([x + y - 3, x - y - 1], [x, y]), solve(Eq(2*x + 3, 7), x), solve(x**3 - x - 1, x)
-solve(x**2 - 4 > 0, x), solveset(sin(x), x), linsolve([x + y - 2], x, y), nsolve(x**2 - 2, x, 1), roots(x**2 - 2)
-factor(x**4 - 1), expand((x + 1)**3), simplify(sin(x)**2 + cos(x)**2), cancel((x**2 - 1)/(x - 1)), apart(1/(x**2 - 1))
-diff(x**2*sin(x), x), integrate(x*exp(x), x), integrate(x**2, (x, 0, 1)), limit(sin(x)/x, x, 0), series(exp(x), x, 0, 3)
-summation(k, (k, 1, n)), Sum(k**2, (k, 1, 10)).doit(), binomial(10, 3), factorial(5), factorint(360), isprime(97)
-gcd(12, 18), lcm(4, 6), divisors(12), totient(12), mod_inverse(3, 7), primerange(10), N(sqrt(2)), sqrt(8)
-Matrix([[1, 2], [3, 4]]).inv(), Matrix([[2, 0], [0, 3]]).eigenvals(), Matrix([[1, 2], [3, 4]]).det()
-str(sqrt(3)/2 + pi), repr(x**2), latex(x**2/3), nsimplify(0.5), Interval(0, 1), Poly(x**2 - 1, x), (x**2).subs(x, 2)
-Point(0, 0).distance(Point(3, 4)), sympify("x**2 + 1"), Piecewise((x, x > 0), (0, True)), I**2
-"""
 
 MESSAGE_BYTES = START_BYTES = 1 << 16
 ORPHAN_SECONDS = 0.1
@@ -64,7 +37,7 @@ def main(control: socket.socket, start: Message) -> None:
         control: The control socket, at descriptor 0, with the start message still in it.
         start: `folder`, an empty folder for those of the sessions, gone in the end; and `limits`, of every session.
     """
-    refused: isolation.Refusals = {}
+    refused: Refusals = {}
     try:
         isolation.fix_addresses()
     except OSError as error:
@@ -89,27 +62,6 @@ def _moved(control: socket.socket) -> socket.socket:
     return other
 
 
-def hide_places() -> None:
-    """Have this package's code say nothing of where it lies: a session can look at the frames below its own."""
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "sandbox":
-            for value in [*vars(module).values()]:
-                members = [*vars(value).values()] if isinstance(value, type) else [value]
-                for member in members:
-                    _hide_place(member)
-
-
-def _hide_place(member: object) -> None:
-    function = inspect.unwrap(getattr(member, "__func__", member))  # type: ignore[arg-type]
-    if isinstance(function, types.FunctionType) and function.__module__.partition(".")[0] == "sandbox":
-        function.__code__ = _placeless(function.__code__)
-
-
-def _placeless(code: types.CodeType) -> types.CodeType:
-    inner = (_placeless(part) if isinstance(part, types.CodeType) else part for part in code.co_consts)
-    return code.replace(co_filename="<sandbox>", co_consts=tuple(inner))
-
-
 def stand_in(pid: int, control: socket.socket) -> NoReturn:
     """Be the process that the caller started, while its child, the first of a namespace, is the warm process."""
     control.close()
@@ -132,25 +84,6 @@ def end_with_caller(end: Callable[[], None]) -> None:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGHUP)
 
 
-def warm_up() -> None:
-    """Import what is installed of `WARM`; what lies outside the interpreter's own folders is none of a session's."""
-    sys.path[:] = root.own_modules()
-    for name in WARM:
-        if importlib.util.find_spec(name.partition(".")[0]) is not None:
-            importlib.import_module(name)
-    if "sympy" in sys.modules:
-        exec(EXERCISES, {})
-    prepare()
-
-
-def freeze() -> None:
-    """Keep what is there out of the collector's way, and in few pages: forks are then cheap and share it."""
-    gc.collect()
-    gc.freeze()
-    with contextlib.suppress(OSError):
-        kernel.collapse_heap()
-
-
 class _Zygote:
     def __init__(self, control: socket.socket, folder: Path, limits: Limits) -> None:
         self._control = control
@@ -161,9 +94,9 @@ class _Zygote:
         self._cleaners: set[int] = set()
         self._wake, self._wake_writer = socket.socketpair()
         self._limits = limits
-        self._grounds = isolation.Grounds(folder)
+        self._grounds = Grounds(folder)
 
-    def run(self, refused: isolation.Refusals) -> Job | None:
+    def run(self, refused: Refusals) -> Job | None:
         """Serve; returns a job in a forked child, None in the warm process when all is over."""
         self._listen_to_signals(refused)
         # Sessions have users of their own and must pass through to their own folder, not list the others.
@@ -180,7 +113,7 @@ class _Zygote:
             self._end()
         return job
 
-    def _listen_to_signals(self, refused: isolation.Refusals) -> None:
+    def _listen_to_signals(self, refused: Refusals) -> None:
         for end in (self._wake, self._wake_writer):
             end.setblocking(False)
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)

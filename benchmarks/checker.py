@@ -2,11 +2,11 @@ r"""Measure the answer checker and its peers on the same answers, and hold it ag
 
     python benchmarks/checker.py [--shared DIR] [--rounds N] [--json FILE]
 
-The peers are math-verify alone, the grader behind the paper's numbers (`eval.paper`, validated against ToRA's) and the
-string equivalence of the MATH data set (Hendrycks). `DIR` holds `bench/checker_dev.jsonl`, pairs with the verdict that
-mathematics gives, `bench/extract_dev.jsonl`, texts with the answer that they state, and `data/`, the test sets. Each
-grader works in one process; rates are medians over rounds, each in a fresh process that sees every pair once, so that
-no cache helps. One grader runs at a time.
+The peers are math-verify alone, the grader behind the paper's numbers (`eval.paper`) and the string equivalence of the
+MATH data set (Hendrycks). `DIR` holds `bench/checker_dev.jsonl`, pairs with the verdict that mathematics gives,
+`bench/extract_dev.jsonl`, texts with the answer that they state, and `data/`, the test sets. Each grader works in one
+process, one grader at a time; rates are medians over rounds, each in a fresh process that sees every set once, so that
+no memory of earlier answers helps.
 """
 
 import argparse
@@ -113,7 +113,9 @@ def score(process: Process, cases: list[dict[str, Any]], extracting: bool) -> Sc
 def restyle(gold: str) -> str:
     r"""The same LaTeX as others write it: `\dfrac`, plain brackets, other blanks."""
     gold = re.sub(r"\\[dt]?frac", r"\\dfrac", re.sub(r"\\(?:left|right)(?![a-z])", "", gold))
-    return gold if r"\text" in gold else re.sub(r"(?<=[^\s{(\[,])([+=])", r" \1 ", gold).strip() + " "
+    return (
+        gold if r"\text" in gold or r"\mbox" in gold else re.sub(r"(?<=[^\s{(\[,])([+=])", r" \1 ", gold).strip() + " "
+    )
 
 
 def pair_sets(shared: Path) -> dict[str, list[list[str]]]:
@@ -125,6 +127,7 @@ def pair_sets(shared: Path) -> dict[str, list[list[str]]]:
     golds = [problem.answer for problem in load_benchmark("math500", path=shared / "data" / "math500_test.jsonl")]
     return {
         "numbers": numbers[:NUMBER_PAIRS],
+        "numbers .0": [[f"{float(a.replace(',', '')):.1f}", b] for a, b in numbers[:NUMBER_PAIRS]],
         "equal": [[gold, gold] for gold in golds],
         "restyled": [[restyle(gold), gold] for gold in golds],
         "different": [[other, gold] for gold, other in zip(golds, [*golds[1:], golds[0]], strict=True)],
@@ -166,13 +169,13 @@ def peers_better(scores: dict[str, Score]) -> dict[str, list[str]]:
 
 
 def median_rate(rates: dict[str, dict[str, Any]], name: str, kind: str) -> float:
-    return median(rates[name][kind]["rates"])
+    return float(median(rates[name][kind]["rates"]))
 
 
 def times_math_verify(rates: dict[str, dict[str, Any]], kind: str) -> float:
     """The median of the rounds' ratios."""
     mine, theirs = (rates[name][kind]["rates"] for name in (OURS, "math-verify"))
-    return median(a / b for a, b in zip(mine, theirs, strict=True))
+    return float(median(a / b for a, b in zip(mine, theirs, strict=True)))
 
 
 def at_most(name: str, value: float, bar: float) -> Bar:
@@ -231,11 +234,12 @@ def show_scores(scores: dict[str, Score], title: str, console: Console) -> None:
 
 
 def show_rates(rates: dict[str, dict[str, Any]], sets: dict[str, list[list[str]]], console: Console) -> None:
-    table = Table("checks per second", *GRADERS, "ours, times\nmath-verify", title_justify="left")
+    title = "checks per second, and how many of the pairs are called equal"
+    table = Table("pairs", *GRADERS, "ours,\ntimes\nmath-verify", title=title, title_justify="left")
     for kind, pairs in sets.items():
-        figures = (f"{median_rate(rates, name, kind):,.0f} ({rates[name][kind]['equal']})" for name in GRADERS)
-        table.add_row(f"{len(pairs)} {kind}", *figures, f"{times_math_verify(rates, kind):.1f}")
-    console.print(table, "in brackets: how many of the pairs it calls equal", highlight=False)
+        figures = (f"{median_rate(rates, name, kind):,.0f}\n{rates[name][kind]['equal']} equal" for name in GRADERS)
+        table.add_row(f"{kind},\n{len(pairs)}", *figures, f"{times_math_verify(rates, kind):.1f}")
+    console.print(table)
 
 
 def show_golds(audits: list[Golds], console: Console) -> None:
@@ -259,6 +263,10 @@ def show_bars(found: list[Bar], absent: dict[str, str], console: Console) -> Non
         console.print(f"[yellow]absent[/]  {name}: {reason}", highlight=False, soft_wrap=True)
 
 
+def summary(one: Score) -> dict[str, Any]:
+    return {"agreement": one.agreement, **vars(one)}
+
+
 def score_all(names: Any, cases: list[dict[str, Any]], extracting: bool, console: Console) -> dict[str, Score]:
     scores = {}
     for name in names:
@@ -276,8 +284,8 @@ def run_cases(shared: Path, values: dict[str, Any], console: Console) -> list[Ba
     extracted = score_all(EXTRACTORS, texts, True, console)
     show_scores(scores, "is the answer right", console)
     show_scores(extracted, "which answer does the text state", console)
-    values["checking"] = {name: asdict(one) | {"agreement": one.agreement} for name, one in scores.items()}
-    values["extraction"] = {name: asdict(one) | {"agreement": one.agreement} for name, one in extracted.items()}
+    values["checking"] = {name: summary(one) for name, one in scores.items()}
+    values["extraction"] = {name: summary(one) for name, one in extracted.items()}
     values["peers_better"] = peers_better(scores)
     return case_bars(scores, extracted)
 
@@ -305,17 +313,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often rates are measured")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
-    console, values, found, absent = Console(), {"machine": describe_machine()}, [], {}
+    console = Console()
+    values: dict[str, Any] = {"machine": describe_machine()}
+    found: list[Bar] = []
+    absent: dict[str, str] = {}
     console.print(values["machine"], highlight=False)
-    for part, folder, work in (
-        ("cases", "bench", lambda: run_cases(args.shared, values, console)),
-        ("rates", "data", lambda: run_rates(args.shared, args.rounds, values, console)),
-        ("golds", "data", lambda: run_golds(args.shared, values, console)),
-    ):
-        if (args.shared / folder).is_dir():
-            found += work()
+    for part, folders in (("cases", ["bench"]), ("rates", ["bench", "data"]), ("golds", ["data"])):
+        missing = [str(args.shared / folder) for folder in folders if not (args.shared / folder).is_dir()]
+        if missing:
+            absent[part] = f"there is no folder {missing[0]}; give the folder that holds it with --shared"
+        elif part == "cases":
+            found += run_cases(args.shared, values, console)
+        elif part == "rates":
+            found += run_rates(args.shared, args.rounds, values, console)
         else:
-            absent[part] = f"there is no folder {args.shared / folder}; name the folder that has it with --shared"
+            found += run_golds(args.shared, values, console)
     show_bars(found, absent, console)
     if args.json:
         values |= {"bars": [asdict(bar) for bar in found], "absent": absent}

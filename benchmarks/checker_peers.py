@@ -108,7 +108,12 @@ class Process:
         """Start the process and wait until its libraries are loaded and its own workers run."""
         self.folder = tempfile.TemporaryDirectory()  # a case that is run as code makes a file here
         self.process = subprocess.Popen(
-            self.command, cwd=self.folder.name, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            self.command,
+            cwd=self.folder.name,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         if self.read(START_SECONDS) != "ready":
             raise SystemExit(f"{' '.join(self.command)} does not start; run it to see why")

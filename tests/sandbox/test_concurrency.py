@@ -1,7 +1,10 @@
 """Many sessions at once on one event loop, none waiting for another."""
 
 import asyncio
+import contextlib
+import os
 import time
+from pathlib import Path
 
 from sandbox import Limits, Sandbox
 
@@ -74,3 +77,43 @@ def test_a_cancelled_block_leaves_a_session_that_works(in_async_sandbox):
             assert (await session.run("6 * 7")).text == "42"
 
     in_async_sandbox(test)
+
+
+def test_hundreds_of_sessions_wait_for_a_turn_and_take_no_process_before():
+    warm_only = processes_below(os.getpid())
+
+    async def one(sandbox, number):
+        async with sandbox.session() as session:
+            text = (await session.run(f"{number} * 2")).text
+            return text, processes_below(os.getpid()) - warm_only
+
+    async def test():
+        async with Sandbox(Limits(seconds=20), workers=2) as sandbox:
+            return await asyncio.gather(*(one(sandbox, number) for number in range(300)))
+
+    texts, processes = zip(*asyncio.run(test()), strict=True)
+    assert texts == tuple(str(2 * number) for number in range(300))
+    assert max(processes) < 100
+
+
+def test_as_many_blocks_run_at_once_as_there_are_workers():
+    async def one(sandbox):
+        async with sandbox.session() as session:
+            return (await session.run("import time\nbegan = time.time()\ntime.sleep(0.1)\nbegan, time.time()")).text
+
+    async def test():
+        async with Sandbox(Limits(seconds=20), workers=3) as sandbox:
+            return await asyncio.gather(*(one(sandbox) for _ in range(9)))
+
+    spans = [tuple(map(float, text.strip("()").split(","))) for text in asyncio.run(test())]
+    running = [sum(began <= moment < ended for began, ended in spans) for moment, _ in spans]
+    assert max(running) == 3
+
+
+def processes_below(pid):
+    """How many processes descend from `pid`."""
+    children = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it ended between the two looks
+            children += map(int, task.read_text().split())
+    return len(children) + sum(map(processes_below, children))

@@ -6,11 +6,19 @@ from typing import Literal
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _BRACE = re.compile(r"\\\\|\\[{}]|[{}]")
-_BARE = re.compile(r"[A-Za-z0-9.+-]+|\\[A-Za-z]+")
-_FENCE = re.compile(r"^```.*?(?:^```|\Z)", re.MULTILINE | re.DOTALL)
+_BARE = re.compile(r"[A-Za-z0-9.+-]+|\\[A-Za-z]+(?:\{[^{}]*\})*")
+_FENCE = re.compile(r"^[ \t>]*(```|~~~).*?(?:^[ \t>]*\1|\Z)", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`[^`\n]*`")
 _HASHES = re.compile(r"####(?!#)[ \t]*([^\n]*)")
+_STATED = re.compile(
+    r"(?![0-9]+[.)]\s+\S)[-+−]?\s*\\?[$€£]?\s*[-+−]?\.?[0-9].*|\S*[0-9\\]\S*|\S"
+)  # no heading such as `#### Step 2`, `#### 3. Check`
 _PHRASE = re.compile(r"\bthe(?: final)? answer is\b", re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|-?\.[0-9]+")
+_FORMULA = re.compile(
+    r"\$\$(.+?)\$\$|\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]",
+    re.DOTALL,
+)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 _HASH_ANSWER_CHARS = 1_000
 
@@ -18,7 +26,7 @@ _HASH_ANSWER_CHARS = 1_000
 def extract_answer(text: str, fallback: Literal["last_number"] | None = None) -> str | None:
     r"""Return the final answer of `text`, or None if it states none.
 
-    The rules, first match wins: the content of the last `\boxed{…}` or `\fbox{…}` with balanced braces outside fenced
+    The rules, first match wins: the content of the last `\boxed{…}` or `\fbox{…}` with balanced braces outside
     code; what follows the last `####` (GSM8K); what follows the last "the answer is". A box that is empty or not
     closed, if it is the last one, means that the text states no answer: an earlier box is never taken in its place.
     The time is linear in the length of the text.
@@ -31,9 +39,10 @@ def extract_answer(text: str, fallback: Literal["last_number"] | None = None) ->
     Returns:
         The answer without surrounding dollars, emphasis and final full stop.
     """
-    prose = _FENCE.sub(lambda match: "\n" * match[0].count("\n"), text) if "```" in text else text
+    prose = _FENCE.sub(lambda match: "\n" * match[0].count("\n"), text) if "```" in text or "~~~" in text else text
     if _BOX.search(prose):
-        return last_boxed(prose)
+        unquoted = _CODE.sub("", prose)
+        return last_boxed(unquoted if _BOX.search(unquoted) else prose)
     answer = _after_hashes(prose) or _after_phrase(prose)
     if answer is None and fallback == "last_number":
         numbers = _NUMBER.findall(prose)
@@ -58,7 +67,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def _after_hashes(text: str) -> str | None:
-    found = _HASHES.findall(text)
+    found = [line for line in _HASHES.findall(text) if _STATED.fullmatch(line[:_HASH_ANSWER_CHARS].strip())]
     return _clean(found[-1][:_HASH_ANSWER_CHARS]) if found else None
 
 
@@ -67,10 +76,9 @@ def _after_phrase(text: str) -> str | None:
     last = _last_match(_PHRASE, text)
     if last is None:
         return None
-    rest = text[last.end() :].lstrip(" \t:*_").removeprefix("\n").lstrip()
-    for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
-        if rest.startswith(opening) and (end := rest.find(closing, len(opening))) > 0:
-            return _clean(rest[len(opening) : end])
+    rest = text[last.end() :].lstrip(" \t:*_`").removeprefix("\n").lstrip()
+    if formula := _FORMULA.match(rest):
+        return _clean(next(inside for inside in formula.groups() if inside is not None))
     end_of_sentence = _SENTENCE_END.search(rest)
     return _clean(rest[: end_of_sentence.start()] if end_of_sentence else rest)
 
@@ -81,9 +89,9 @@ def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 def _clean(answer: str) -> str | None:
     """`answer` without blanks, dollars, emphasis around it and without a final full stop; None if nothing is left."""
-    answer = answer.strip().strip("*_").strip()
+    answer = answer.strip().strip("*_`").strip()
     if len(answer) > 1 and answer.endswith(".") and not answer.endswith(".."):
-        answer = answer[:-1].rstrip().rstrip("*_")
+        answer = answer[:-1].rstrip().rstrip("*_`")
     for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
         if answer.startswith(opening) and answer.endswith(closing) and len(answer) > len(opening) + len(closing):
             answer = answer[len(opening) : -len(closing)].strip()

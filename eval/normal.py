@@ -1,4 +1,4 @@
-r"""One spelling for the many ways to write the same LaTeX, and cutting it at its top level.
+r"""One spelling for the many ways to write the same LaTeX.
 
 Nothing here knows mathematics: `\dfrac12`, `\frac{1}{2}` and `$\frac 12$` become one string, `0.5` stays another.
 Every function takes time linear in the length of its text.
@@ -13,7 +13,10 @@ _SYMBOLS = str.maketrans(
         "−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "∓": r"\mp ",
         "π": r"\pi ", "θ": r"\theta ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
         "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "°": r"^\circ ",
-        "√": r"\sqrt ",
+        "√": r"\sqrt ", "…": r"\ldots ", "∶": ":", "′": "'", "“": "", "”": "", "∠": r"\angle ", "△": r"\triangle ",
+
+        "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "φ": r"\phi ", "λ": r"\lambda ", "ω": r"\omega ",
+        "∖": r"\setminus ", "⟨": "(", "⟩": ")",
     }
 )  # fmt: skip
 _COMMANDS = {
@@ -24,6 +27,7 @@ _COMMANDS = {
     "mbox": r"\text", "mathbf": r"\text", "varnothing": r"\emptyset", "dots": r"\ldots", "cdots": r"\ldots",
     "lbrace": r"\{", "rbrace": r"\}", "bar": r"\overline", "land": r"\text{ and }", "lor": r"\text{ or }", "limits": "",
 }  # fmt: skip
+_VULGAR = re.compile("[¼½¾⅐-⅞]")
 _RELATIONS = str.maketrans({"<": " < ", ">": " > "})
 
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
@@ -51,9 +55,7 @@ _OPENING, _CLOSING = frozenset(("(", "[", "{", r"\{")), frozenset((")", "]", "}"
 
 def normal(text: str) -> str:
     r"""Return `text` in one LaTeX style: no delimiters or spacing commands, `\frac{…}{…}`, ASCII signs."""
-    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+", lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
-    text = unicodedata.normalize("NFKC", text.translate(_SYMBOLS))
-    text = bare(text)
+    text = bare(ascii_text(text))
     text = _SPACING.sub(" ", _THOUSANDS.sub("", text).replace(r"\!", "").replace("{,}", ","))
     text = _COMMAND.sub(lambda m: _COMMANDS.get(m[1], m[0]), text)
     text = _ROMAN.sub(r"\1", text).replace(r"\mathrm", r"\text")
@@ -66,6 +68,16 @@ def normal(text: str) -> str:
     text = text.translate(_RELATIONS).replace(" < =", r"\le ").replace(" > =", r"\ge ").replace("!=", r"\ne ")
     text = _OUTWARD.sub(r"(\1)", bare(" ".join(text.split())))
     return r"\emptyset" if _EMPTY_SET.fullmatch(text) else text
+
+
+def ascii_text(text: str) -> str:
+    """Return `text` with LaTeX commands for the symbols of Unicode, and plain digits for those of other scripts."""
+    if text.isascii():
+        return text
+    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+", lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
+    text = _VULGAR.sub(lambda m: f" {unicodedata.normalize('NFKC', m[0])}".replace("⁄", "/"), text)
+    text = unicodedata.normalize("NFKC", text.translate(_SYMBOLS))
+    return "".join(str(unicodedata.decimal(c, c)) if not c.isascii() else c for c in text)
 
 
 def key(text: str) -> str:
@@ -81,7 +93,7 @@ def bare(text: str) -> str:
         for opening, closing in _DELIMITERS:
             if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
                 inner = text[len(opening) : -len(closing)]
-                text = inner if balanced(inner) and (opening[0] != "$" or "$" not in inner) else text
+                text = inner if balanced(inner) and (opening[0] != "$" or "$" not in inner.replace(r"\$", "")) else text
         if text.endswith((".", ",")) and not text.endswith(".."):
             text = text[:-1]
     return text
@@ -100,27 +112,3 @@ def balanced(text: str) -> bool:
 def tokens(text: str) -> list[str]:
     r"""Cut LaTeX into commands (`\frac`, `\{`) and single characters."""
     return _TOKEN.findall(text)
-
-
-def split(text: str, separators: frozenset[str]) -> list[str]:
-    """Split `text` at the tokens in `separators` that stand outside all brackets, absolute bars not counted."""
-    parts: list[str] = []
-    current: list[str] = []
-    depth = 0
-    for token in tokens(text):
-        depth += (token in _OPENING) - (token in _CLOSING)
-        if depth == 0 and token in separators:
-            parts.append("".join(current).strip())
-            current = []
-        else:
-            current.append(token)
-    return [*parts, "".join(current).strip()]
-
-
-def bracketed(text: str) -> tuple[str, str, str] | None:
-    """Return (opening, inside, closing) if one pair of brackets holds the whole of `text`, else None."""
-    pieces = tokens(text)
-    if len(pieces) < 2 or pieces[0] not in _OPENING or pieces[-1] not in _CLOSING:
-        return None
-    inside = "".join(pieces[1:-1])
-    return (pieces[0], inside.strip(), pieces[-1]) if balanced(inside) else None

@@ -19,7 +19,9 @@ _FRACTION = re.compile(
     rf"\\frac\{{\s*([+-]?{_UNSIGNED})\s*\}}\{{\s*([+-]?{_UNSIGNED})\s*\}}|({_UNSIGNED})\s*/\s*({_UNSIGNED})"
 )
 _MIXED = re.compile(r"([0-9]+)\s*\\frac\{([0-9]+)\}\{([0-9]+)\}|([0-9]+) ([0-9]+)/([0-9]+)")
-_BASED = re.compile(r"([+-]?[0-9A-F]+)_\{?\(?(?:\\text\{)?\s*([0-9]+|[a-z]+)\s*\}?\)?\}?")
+_BASED = re.compile(
+    r"([+-]?)0*([0-9A-Z]+(?:\.[0-9A-Z]+)?)_\{?\(?(?:\\text\s*\{)?\s*(?:base\s*)?([0-9]+|[a-z]+)\s*\}?\)?\}?"
+)
 _BASE_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "twelve": 12}
 _LONG = 10  # significant digits from which a decimal is a computed value and not a rounded one
 _FLOAT_NOISE = Fraction(1, 10**15)
@@ -70,10 +72,14 @@ def equal_based(a: str, b: str) -> bool | None:
     """
     first, second = _BASED.fullmatch(a), _BASED.fullmatch(b)
     if first and second:
-        return _base(first[2]) == _base(second[2]) and first[1].lstrip("+") == second[1].lstrip("+")
+        return _base(first[3]) == _base(second[3]) and _digits(first) == _digits(second)
     if second:
-        return a == second[1]
+        return a == _digits(second)
     return False if first and parse_number(b) else None
+
+
+def _digits(match: re.Match[str]) -> str:
+    return match[1].lstrip("+") + match[2]
 
 
 def _base(text: str) -> int:

@@ -23,7 +23,6 @@ from eval.errors import CheckerError
 _LOG = logging.getLogger(__name__)
 _CHILD = Path(__file__).with_name("worker_child.py")
 _START_SECONDS = 120.0  # importing sympy from a cold disk under load
-_WALL_FACTOR = 3.0  # a loaded machine changes no verdict: processor time decides, wall time only ends a stall
 _MAX_WORKERS = 8
 
 
@@ -41,18 +40,22 @@ class Worker:
         return self._process.pid if self._process else None
 
     def ask(self, prediction: str, gold: str, seconds: float) -> bool:
-        """Whether math-verify finds two LaTeX texts equal; False if it needs more than `seconds` of processor time.
+        """Whether math-verify finds two LaTeX texts equal; False if it needs more than `seconds`.
+
+        A new process needs a second or two to be ready; then at least half of the time is left for the question.
 
         Raises:
             CheckerError: if math-verify does not work on this machine.
         """
+        start = time.monotonic()
         process = self._started()
+        seconds = max(seconds / 2, seconds - (time.monotonic() - start))
         assert process.stdin is not None
         reply = None
         try:
             process.stdin.write(json.dumps([prediction, gold, seconds]).encode() + b"\n")
             process.stdin.flush()
-            reply = self._read(seconds * _WALL_FACTOR)
+            reply = self._read(seconds)
         except BrokenPipeError:  # it was killed from outside between two questions
             _LOG.debug("worker %d was gone before its question", process.pid)
         finally:

@@ -42,6 +42,61 @@ def test_states_no_answer(text: str) -> None:
     assert extract_answer(text) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"\boxed{5\}", None),
+        (r"\boxed{5} then \boxed{}", None),
+        (r"\boxed{\boxed{}}", None),
+        (r"\boxedx{5}", None),
+        (r"\boxed\frac{1}{2}", r"\frac{1}{2}"),
+        (r"\\boxed{5}", "5"),
+        (r"\boxed{\left\{1,2\right\}}", r"\left\{1,2\right\}"),
+        (r"\boxed{a\\b}", r"a\\b"),
+        (r"\boxed{7}. I used `\boxed{...}`.", "7"),
+        (r"`\boxed{7}`", "7"),
+        ("~~~python\n\\boxed{3}\n~~~\nNow \\boxed{4}", "4"),
+        ("  ```python\n  print('\\\\boxed{3}')\n  ```\n\\boxed{4}", "4"),
+    ],
+)
+def test_boxes_that_models_write(text: str, answer: str | None) -> None:
+    assert extract_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("#### Step 3\nno", None),
+        ("#### 3. Check the total", None),
+        ("#### 42\n#### Check", "42"),
+        ("#### $1,234.50", "$1,234.50"),
+        ("#### -7", "-7"),
+        ("#### B", "B"),
+        (r"#### \frac{1}{2}", r"\frac{1}{2}"),
+        ("#### 5 apples", "5 apples"),
+    ],
+)
+def test_hashes_are_answers_and_no_headings(text: str, answer: str | None) -> None:
+    assert extract_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"The answer is $\$5$.", r"\$5"),
+        ("The answer is `42`.", "42"),
+        ("the final answer is:\n$$\\frac12$$", r"\frac12"),
+        ("The answer is 3 1/2.", "3 1/2"),
+        ("The answer is 2.5e-3.", "2.5e-3"),
+        ("The answer is A. Because", "A"),
+        ("The answer is\n\n5", "5"),
+        ("the answers are 5 and 6", None),
+    ],
+)
+def test_phrases_end_with_their_formula_or_sentence(text: str, answer: str | None) -> None:
+    assert extract_answer(text) == answer
+
+
 def test_box_wins_over_hashes_and_phrase() -> None:
     assert extract_answer("The answer is 1.\n#### 2\n\\boxed{3}") == "3"
 

@@ -7,6 +7,7 @@ from eval.errors import BenchmarkError, CheckerError, EvalError
 from eval.metrics import (
     PairedComparison,
     accuracy,
+    bootstrap_paired,
     compare_paired,
     maj_at_k,
     majority_vote,
@@ -21,6 +22,7 @@ __all__ = [
     "PairedComparison",
     "Problem",
     "accuracy",
+    "bootstrap_paired",
     "check",
     "check_many",
     "compare_paired",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 
@@ -34,12 +36,13 @@ def accuracy(rewards: Sequence[float]) -> float:
     return math.fsum(rewards) / len(rewards)
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Score interval of a proportion, within [0, 1].
 
     Wilson (1927), "Probable inference, the law of succession, and statistical inference": the proportions p with
     |successes/n - p| <= z sqrt(p(1-p)/n). Unlike the normal interval it keeps its coverage near 0 and 1 and for
-    small n.
+    small n. For a sum of n independent values in [0, 1] that are not only 0 and 1 (mean rewards of several samples) it
+    is conservative: the variance of such a value with mean p is at most p(1-p).
 
     Returns:
         (low, high); (0, 1) for n = 0, where nothing is known.
@@ -133,6 +136,49 @@ def compare_paired(first: Sequence[float], second: Sequence[float], confidence: 
     low, high = max(-1.0, centre - half), min(1.0, centre + half)
     p_value = _sign_test(b, c)
     return PairedComparison(difference, min(low, difference), max(high, difference), p_value, c, b, n)
+
+
+def bootstrap_paired(
+    first: Sequence[float], second: Sequence[float], confidence: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> PairedComparison:
+    """Compare two policies on the same problems, in the same order, whose rewards are means over several samples.
+
+    The interval is the percentile bootstrap of the mean difference, problems drawn with replacement (Efron and
+    Tibshirani 1993, chapter 13). The p-value is that of the two-sided paired randomisation test (Fisher 1935): under
+    equal policies the sign of each problem's difference is a fair coin. Both are the same for the same seed.
+
+    Returns:
+        `only_first` and `only_second` count the problems on which that policy has the higher mean.
+
+    Raises:
+        ValueError: if the lengths differ or are 0, or draws is below 1.
+    """
+    if len(first) != len(second) or not first or draws < 1:
+        raise ValueError(
+            f"bootstrap_paired needs the same problems for both and at least one draw, got {len(first)} and "
+            f"{len(second)} rewards and {draws} draws"
+        )
+    _quantile(confidence)
+    differences = np.subtract(second, first)
+    rng = np.random.default_rng(seed)
+    n = len(differences)
+    observed = float(differences.mean())
+    means, flipped = [], []
+    for _ in range(draws):
+        means.append(differences[rng.integers(0, n, n)].mean())
+        flipped.append(differences @ rng.choice((-1.0, 1.0), n) / n)
+    tail = (1 - confidence) / 2
+    low, high = (float(bound) for bound in np.quantile(means, (tail, 1 - tail)))
+    extreme = int(np.sum(np.abs(flipped) >= abs(observed) - 1e-12))
+    return PairedComparison(
+        observed,
+        min(low, observed),
+        max(high, observed),
+        (1 + extreme) / (1 + draws),
+        int(np.sum(differences < 0)),
+        int(np.sum(differences > 0)),
+        n,
+    )
 
 
 def _sign_test(b: int, c: int) -> float:

@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mdpo import cli_eval
 from mdpo.display import Display
 from mdpo.errors import ConfigError, MdpoError
+from mdpo.options import Bounds, Sampler, Source, Talk, spread
 
 app = typer.Typer(
     name="mdpo",
@@ -24,25 +26,7 @@ app = typer.Typer(
 
 _INTERRUPTED = 130
 
-EngineKind = Literal["transformers", "vllm"]
-Dtype = Literal["float32", "bfloat16", "float16"]
-
-Model = Annotated[
-    str, typer.Option(help="The policy: a folder, a hub id, a .gguf file, or package:NAME/PATH.", show_default=False)
-]
-Benchmark = Annotated[str, typer.Option(help="gsm8k, math, math500, quickstart, or a JSONL file.")]
-Data = Annotated[
-    Path | None, typer.Option(help="A local JSONL file of the benchmark's problems, instead of the hub's copy.")
-]
-Limit = Annotated[int | None, typer.Option(min=1, help="Take this many problems, chosen by the seed.")]
-Engine = Annotated[EngineKind, typer.Option(help="Who samples: vllm, or transformers for tiny models and no vLLM.")]
-DtypeOption = Annotated[Dtype, typer.Option(help="The type of the weights.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything that is random.")]
-Horizon = Annotated[int, typer.Option(min=1, help="Largest number of actions.")]
-ActionTokens = Annotated[int, typer.Option(min=1, help="Largest action, in tokens.")]
-MaxTokens = Annotated[int, typer.Option(min=1, help="Largest trajectory, the prompt included, in tokens.")]
-Role = Annotated[Literal["user", "tool"], typer.Option(help="The role in which observations are shown.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")]
+app.add_typer(cli_eval.app, name="eval")
 
 
 @app.command("run")
@@ -73,69 +57,30 @@ def run_command(
 
 
 @app.command()
+@spread(split="train")
 def rollout(
-    model: Model,
+    talk: Talk,
+    source: Source,
     out: Annotated[Path, typer.Option(help="The trajectory file; what it already holds is not sampled again.")],
-    benchmark: Benchmark = "gsm8k",
-    split: Annotated[Literal["train", "test"], typer.Option(help="Which part of the benchmark.")] = "train",
-    data: Data = None,
-    limit: Limit = None,
-    samples: Annotated[int, typer.Option(min=1, help="Attempts at each problem.")] = 1,
+    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Attempts at each problem.")] = 1,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy decoding.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Nucleus mass.")] = 1.0,
-    horizon: Horizon = 6,
-    max_action_tokens: ActionTokens = 512,
-    max_tokens: MaxTokens = 2048,
-    engine: Engine = "vllm",
-    dtype: DtypeOption = "bfloat16",
-    role: Role = "user",
-    threads: Threads = None,
-    seed: Seed = 0,
+    *,
+    bounds: Bounds,
+    sampler: Sampler,
 ) -> None:
     """Sample trajectories: let a policy attempt problems with a Python interpreter."""
     display = Display()
     with display.task("Loading torch and transformers"):
-        from mdpo.commands import Talk, sample
+        from mdpo import commands
         from mdpo.rollout import Sampling
-    sampling = Sampling(samples, temperature, top_p, horizon, max_action_tokens, max_tokens, seed)
-    talk = Talk(model, dtype, role, engine, threads)
-    summary = sample(talk, sampling, benchmark, split, data, limit, out, display)
+    limits = (bounds.horizon, bounds.max_action_tokens, bounds.max_tokens)
+    sampling = Sampling(samples, temperature, top_p, *limits, source.seed)
+    result = commands.rollout(talk, sampler, bounds, sampling, source, out, display)
     display.say(
-        f"{summary['trajectories']:,} trajectories in {out}, {summary['right']:,} right "
-        f"({100 * summary['accuracy']:.1f} %); look at one: [bold]mdpo inspect {out}[/]"
+        f"{result.trajectories:,} trajectories in {out}, {result.right:,} right "
+        f"({100 * result.accuracy:.1f} %); look at one: [bold]mdpo inspect {out}[/]"
     )
-
-
-@app.command("eval")
-def eval_command(
-    model: Model,
-    benchmark: Benchmark = "gsm8k",
-    split: Annotated[Literal["train", "test"], typer.Option(help="Which part of the benchmark.")] = "test",
-    data: Data = None,
-    limit: Limit = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The trajectory file; default: one for the model in runs/eval.")
-    ] = None,
-    horizon: Horizon = 6,
-    max_action_tokens: ActionTokens = 512,
-    max_tokens: MaxTokens = 2048,
-    engine: Engine = "vllm",
-    dtype: DtypeOption = "bfloat16",
-    role: Role = "user",
-    threads: Threads = None,
-    seed: Seed = 0,
-) -> None:
-    """Measure a policy's accuracy on a benchmark by greedy decoding with a Python interpreter."""
-    display = Display()
-    with display.task("Loading torch and transformers"):
-        from mdpo.commands import Talk, default_eval_file, sample
-        from mdpo.report import print_evaluation
-        from mdpo.rollout import Sampling
-    sampling = Sampling(1, 0.0, 1.0, horizon, max_action_tokens, max_tokens, seed)
-    talk = Talk(model, dtype, role, engine, threads)
-    path = out or default_eval_file(model, benchmark, split, limit, seed)
-    summary = sample(talk, sampling, benchmark, split, data, limit, path, display)
-    print_evaluation(summary, benchmark, path, display.console)
 
 
 @app.command()
@@ -145,7 +90,7 @@ def pairs(
     per_problem: Annotated[int, typer.Option(min=1, help="Largest number of pairs of one problem.")] = 1,
     max_length: Annotated[int, typer.Option(min=1, help="Drop longer trajectories, in tokens.")] = 2048,
     require_call: Annotated[bool, typer.Option(help="Drop trajectories that never ran a program.")] = True,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
 ) -> None:
     """Choose pairs of a right and a wrong trajectory of the same problem."""
     from mdpo.preference import make_pairs, write_pairs
@@ -163,8 +108,9 @@ def pairs(
 
 
 @app.command()
+@spread()
 def train(
-    model: Model,
+    talk: Talk,
     data: Annotated[Path, typer.Option(help="A preference file (mdpo), or a file of demonstrations (sft).")],
     out: Annotated[Path, typer.Option(help="A folder; the trained policy is its subfolder `policy`.")],
     args: Annotated[
@@ -173,16 +119,12 @@ def train(
     method: Annotated[Literal["sft", "mdpo"], typer.Option(help="The loss.")] = "mdpo",
     reference: Annotated[str | None, typer.Option(help="π_ref of M-DPO; default: the model itself.")] = None,
     max_length: Annotated[int, typer.Option(min=1, help="Drop longer examples, in tokens.")] = 2048,
-    dtype: DtypeOption = "bfloat16",
-    role: Role = "user",
-    threads: Threads = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
 ) -> None:
     """Train a policy on demonstrations (sft) or on pairs (mdpo); goes on where it was killed."""
     display = Display()
     with display.task("Loading torch and transformers"):
-        from mdpo.commands import Talk, train_policy
-    talk = Talk(model, dtype, role, "transformers", threads)
+        from mdpo.commands import train_policy
     policy = train_policy(talk, method, data, out, args or [], reference, max_length, seed, display)
     display.say(f"the trained policy is {policy}; measure it: [bold]mdpo eval --model {policy}[/]")
 

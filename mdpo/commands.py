@@ -1,79 +1,100 @@
 """What the single-stage commands do, without the command line around it."""
 
 import asyncio
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from eval import Problem
 from mdpo.checkpoint import resolve_checkpoint
-from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, parse_yaml
+from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig, parse_yaml
 from mdpo.demonstration import read_demonstrations
 from mdpo.display import Display
 from mdpo.errors import ConfigError
+from mdpo.evaluation import Evaluation, evaluate
+from mdpo.options import Bounds, Sampler, Source, Talk, split_option
 from mdpo.preference import read_pairs
 from mdpo.rollout import Sampling
 from mdpo.sources import load_problems
-from mdpo.stages import open_agent, sample_trajectories, show_steps, train_on_demonstrations, train_on_pairs
+from mdpo.stages import (
+    open_agent,
+    sample_trajectories,
+    sandbox_limits,
+    show_steps,
+    train_on_demonstrations,
+    train_on_pairs,
+)
 from mdpo.train.stage import TrainStage
-from sandbox import Limits
+from mdpo.trajectory import Trajectory
 
 _CONVERTED = Path("runs") / "converted"  # checkpoints made from GGUF files
 
 
-@dataclass(frozen=True, slots=True)
-class Talk:
-    """A policy and how it is talked to."""
+def checkpoint_of(talk: Talk) -> str | Path:
+    """The policy as something that can be loaded."""
+    if talk.threads is not None:
+        torch.set_num_threads(talk.threads)
+    return resolve_checkpoint(talk.model, _CONVERTED)
 
-    model: str
-    dtype: Literal["float32", "bfloat16", "float16"]
-    role: Literal["user", "tool"]
-    engine: Literal["transformers", "vllm"]
-    threads: int | None
 
-    def checkpoint(self) -> str | Path:
-        """The policy as something that can be loaded."""
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        return resolve_checkpoint(self.model, _CONVERTED)
+def policy_config(talk: Talk) -> PolicyConfig:
+    """The options as a section of the configuration."""
+    return PolicyConfig(model=talk.model, dtype=talk.dtype, observation_role=talk.role, system=talk.system)
 
-    def policy(self) -> PolicyConfig:
-        """The same as a section of the configuration."""
-        return PolicyConfig(model=self.model, dtype=self.dtype, observation_role=self.role)
+
+def engine_config(sampler: Sampler) -> EngineConfig:
+    """The options as a section of the configuration."""
+    return EngineConfig(kind=sampler.engine, max_rows=sampler.max_rows, tensor_parallel_size=sampler.tensor_parallel)
+
+
+def sandbox_config(bounds: Bounds) -> SandboxConfig:
+    """The options as a section of the configuration."""
+    return SandboxConfig(seconds=bounds.program_seconds, memory_mb=bounds.program_memory)
+
+
+def problems_config(source: Source) -> ProblemsConfig:
+    """The options as a section of the configuration."""
+    return ProblemsConfig(
+        benchmark=source.benchmark,
+        split=source.split,
+        file=str(source.data) if source.data else None,
+        columns=source.columns(),
+        limit=source.limit,
+    )
 
 
 def sample(
     talk: Talk,
+    sampler: Sampler,
+    bounds: Bounds,
     sampling: Sampling,
-    benchmark: str,
-    split: Literal["train", "test"],
-    data: Path | None,
-    limit: int | None,
+    problems: Sequence[Problem],
+    title: str,
     out: Path,
     display: Display,
-) -> dict[str, Any]:
-    """Sample trajectories of a benchmark into a file; what they came to."""
-    source = ProblemsConfig(benchmark=benchmark, split=split, file=str(data) if data else None, limit=limit)
-    problems = load_problems(source, sampling.seed)
+) -> list[Trajectory]:
+    """Sample into a file what it still lacks of these problems; all their trajectories."""
 
-    async def work() -> dict[str, Any]:
-        engine = EngineConfig(kind=talk.engine)
-        async with open_agent(talk.checkpoint(), talk.policy(), engine, Limits(), sampling, display) as agent:
-            title = f"{benchmark}: {len(problems)} problems"
-            _, summary = await sample_trajectories(agent, problems, out, display, title, engine.max_rows)
-        return {**summary, "problems": len(problems)}
+    async def work() -> list[Trajectory]:
+        engine = engine_config(sampler)
+        limits = sandbox_limits(sandbox_config(bounds))
+        async with open_agent(checkpoint_of(talk), policy_config(talk), engine, limits, sampling, display) as agent:
+            trajectories, _ = await sample_trajectories(agent, problems, out, display, title, engine.max_rows)
+        return trajectories
 
     return asyncio.run(work())
 
 
-def default_eval_file(model: str, benchmark: str, split: str, limit: int | None, seed: int) -> Path:
-    """A trajectory file that only the same evaluation of the same model goes on with."""
-    name = re.sub(r"[^A-Za-z0-9.-]+", "_", str(Path(model).expanduser()).strip("/."))
-    chosen = f"-{limit}-seed{seed}" if limit else ""
-    return Path("runs") / "eval" / f"{name}-{Path(benchmark).stem}-{split}{chosen}.jsonl"
+def rollout(
+    talk: Talk, sampler: Sampler, bounds: Bounds, sampling: Sampling, source: Source, out: Path, display: Display
+) -> Evaluation:
+    """Sample trajectories of a benchmark into a file; what they came to."""
+    problems = load_problems(problems_config(source), source.seed)
+    title = f"{source.benchmark}: {len(problems)} problems"
+    trajectories = sample(talk, sampler, bounds, sampling, problems, title, out, display)
+    return evaluate(trajectories, problems, same=None)
 
 
 def train_policy(
@@ -88,7 +109,7 @@ def train_policy(
     display: Display,
 ) -> Path:
     """Train a policy on a file of demonstrations or of pairs; the folder of the result."""
-    policy = talk.checkpoint()
+    policy = checkpoint_of(talk)
     out.mkdir(parents=True, exist_ok=True)
     if (out / "policy").exists():
         raise ConfigError(f"{out / 'policy'} exists already; choose another --out, or remove it to train again")
@@ -96,13 +117,11 @@ def train_policy(
         stage = TrainStage(out, dict(_argument(text) for text in args), seed, show_steps(task))
         if method == "sft":
             demonstrations = list(read_demonstrations(data))
-            return train_on_demonstrations(policy, talk.policy(), demonstrations, max_length, stage, display.say)
+            return train_on_demonstrations(policy, policy_config(talk), demonstrations, max_length, stage, display.say)
         resolved = policy if reference is None else resolve_checkpoint(reference, _CONVERTED)
         return train_on_pairs(policy, resolved, talk.dtype, list(read_pairs(data)), max_length, stage, display.say)
 
 
 def _argument(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"cannot read the argument {text!r}; write name=value")
+    name, value = split_option(text, "argument", "name=value")
     return name, parse_yaml(value)

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mdpo.errors import ConfigError
 
@@ -44,11 +44,13 @@ class ProblemsConfig(Section):
     """Where problems come from."""
 
     benchmark: str
-    """`gsm8k`, `math`, `math500`, `quickstart`, or a JSONL file."""
+    """`gsm8k`, `math`, `math500`, `gsm_hard`, `svamp`, `asdiv`, `quickstart`, or a JSONL file."""
     split: Literal["train", "test"]
     """Which part of the benchmark."""
     file: str | None = None
     """A local JSONL file to read instead of the hub's copy."""
+    columns: dict[str, str] = {}
+    """The file's names for `question`, `answer`, `id`, `source`, `subject`, `level`, `solution`, where they differ."""
     limit: Count | None = None
     """Take this many, chosen by the seed; default: all (the quickstart: 1,000)."""
 
@@ -138,10 +140,22 @@ class TrainConfig(Section):
 
 
 class EvalConfig(Section):
-    """Evaluation after SFT and after each iteration, by greedy decoding."""
+    """Evaluation after SFT and after each iteration, within the limits of `rollout`."""
 
     problems: list[ProblemsConfig] = Field(min_length=1)
     """The benchmarks."""
+    samples: Count = 1
+    """Attempts at each problem; several give pass@k and maj@k and need a temperature."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Sampling temperature; 0 is greedy decoding."""
+    tool: bool = True
+    """Whether programs are run; without the tool an attempt is one action (chain of thought)."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError("greedy attempts are all the same; set a temperature (the paper: 0.7), or samples to 1")
+        return self
 
 
 class Config(Section):

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ import torch
 from eval import Problem
 from mdpo.config import Config, ProblemsConfig
 from mdpo.display import Display
+from mdpo.evaluation import evaluate
+from mdpo.evaluation_file import settings, write_record
+from mdpo.evaluation_table import decoding
 from mdpo.folder import RunFolder, open_folder, read_json, write_json
 from mdpo.preference import make_pairs, read_pairs, write_pairs
-from mdpo.rollout import Agent
+from mdpo.rollout import Agent, Sampling
 from mdpo.sources import load_demonstrations, load_problems, place_policy, start_policy
 from mdpo.stages import (
-    greedy_sampling,
+    evaluation_sampling,
     open_agent,
     rollout_sampling,
     sample_trajectories,
@@ -141,22 +144,27 @@ async def _generate(this: Run, number: int, problems: list[Problem]) -> None:
         this.display,
     ) as agent:
         for source in evaluations:
-            await _evaluate(this, number, source, replace(agent, sampling=greedy_sampling(config.rollout)))
+            sampling = evaluation_sampling(config.rollout, config.eval, config.seed)
+            await _evaluate(this, number, source, replace(agent, sampling=sampling))
         if rollout:
             await _rollout(this, number + 1, problems, agent)
 
 
 async def _evaluate(this: Run, number: int, source: ProblemsConfig, agent: Agent) -> None:
-    """Measure a policy on held-out problems by greedy decoding."""
+    """Measure a policy on held-out problems, and write the numbers beside the trajectories too."""
     stage = _stage_name(number)
     problems = load_problems(source, this.config.seed)
     with this.stage(f"{stage} {source.benchmark}") as said:
         path = this.folder.evaluation(stage, source.benchmark)
         title = f"{stage}: evaluation on {source.benchmark}"
-        _, summary = await sample_trajectories(
+        trajectories, effort = await sample_trajectories(
             agent, problems, path, this.display, title, this.config.rollout.concurrency
         )
-        row = {"stage": stage, "benchmark": source.benchmark, "problems": len(problems), **summary}
+        result = evaluate(trajectories, problems)
+        made_with = _settings(this, number, source, agent.sampling, len(problems))
+        write_record(path, made_with, result)
+        about = {"stage": stage, "benchmark": source.benchmark, "split": source.split, "decoding": decoding(made_with)}
+        row = {**about, **asdict(result), **effort}
         this.folder.add_metrics(row)
         if number:
             _add_metrics(this, number, {f"eval {source.benchmark}": row})
@@ -167,17 +175,26 @@ async def _evaluate(this: Run, number: int, source: ProblemsConfig, agent: Agent
         )
 
 
+def _settings(this: Run, number: int, source: ProblemsConfig, sampling: Sampling, problems: int) -> dict[str, Any]:
+    """With what a policy of this run is evaluated."""
+    config, policy = this.config, this.folder.policy(number)
+    talk = config.policy.model_copy(update={"model": str(policy)})
+    return settings(policy, talk, config.engine, config.sandbox, sampling, source, problems, config.seed)
+
+
 async def _rollout(this: Run, number: int, problems: list[Problem], agent: Agent) -> None:
     """Sample the trajectories of an iteration."""
     with this.stage(f"iteration-{number} rollout") as said:
         agent = replace(agent, sampling=replace(agent.sampling, seed=this.config.seed + number))
         path = this.folder.iteration(number) / "trajectories.jsonl"
         title = f"iteration-{number}: rollout"
-        _, summary = await sample_trajectories(
-            agent, _problems_of(this, number, problems), path, this.display, title, this.config.rollout.concurrency
+        chosen = _problems_of(this, number, problems)
+        trajectories, effort = await sample_trajectories(
+            agent, chosen, path, this.display, title, this.config.rollout.concurrency
         )
-        _add_metrics(this, number, {"rollout": summary})
-        said["note"] = f"{summary['trajectories']:,} trajectories, {100 * summary['accuracy']:.1f} % right"
+        result = evaluate(trajectories, chosen, same=None)
+        _add_metrics(this, number, {"rollout": {**asdict(result), **effort}})
+        said["note"] = f"{result.trajectories:,} trajectories, {100 * result.accuracy:.1f} % right"
 
 
 def _problems_of(this: Run, number: int, problems: list[Problem]) -> list[Problem]:

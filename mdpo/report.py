@@ -24,9 +24,9 @@ def print_result(path: Path, console: Console) -> None:
     """Print the accuracy after SFT and after each iteration, as a table with bars, and where to look next."""
     folder = _open(path)
     for benchmark, rows in _by_benchmark(folder.metrics()).items():
-        table = Table(
-            title=f"Accuracy on {benchmark}, {rows[0]['problems']} held-out problems, greedy", title_justify="left"
-        )
+        about = rows[0]
+        title = f"Accuracy on {benchmark} {about['split']}, {about['problems']:,} problems, {about['decoding']}"
+        table = Table(title=title, title_justify="left")
         table.add_column("policy")
         table.add_column("right", justify="right")
         table.add_column("95 % interval", justify="right")
@@ -55,20 +55,6 @@ def print_result(path: Path, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-
-
-def print_evaluation(summary: Mapping[str, Any], benchmark: str, path: Path, console: Console) -> None:
-    """Print the result of one evaluation."""
-    low, high = summary["ci95"]
-    console.print(
-        f"{benchmark}: [bold]{100 * summary['accuracy']:.1f} %[/] right, 95 % interval {100 * low:.1f} – "
-        f"{100 * high:.1f}, {summary['right']} of {summary['problems']} problems, "
-        f"{summary['calls']:.2f} calls a problem",
-        highlight=False,
-        soft_wrap=True,
-    )
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary["stop_reasons"].items()))
-    console.print(f"stopped: {reasons}; trajectories in {path}", highlight=False, soft_wrap=True)
 
 
 def write_report(path: Path) -> None:

@@ -7,6 +7,7 @@ the engine batches what is ready, and the sandbox works while the engine samples
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class Sampling:
         max_action_tokens: Largest action, its end-of-turn token included.
         max_tokens: Largest trajectory in tokens, the prompt included.
         seed: Every turn of every attempt has its own seed, made from this one.
+        tool: Whether programs are run. Without the tool an attempt is one action (chain of thought): a program in it
+            is text, and `horizon` plays no part.
     """
 
     samples: int = 1
@@ -40,6 +43,7 @@ class Sampling:
     max_action_tokens: int = 512
     max_tokens: int = 2048
     seed: int = 0
+    tool: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +51,25 @@ class Agent:
     """A policy with its tools: everything that an attempt needs but the problem.
 
     Attributes:
+        sandbox: `None` only where the sampling is without the tool.
         policy: A label that is stored with each trajectory, usually the checkpoint's path.
     """
 
     engine: Engine
     chat: ChatFormat
-    sandbox: Sandbox
+    sandbox: Sandbox | None
     sampling: Sampling
     policy: str
+
+    def __post_init__(self) -> None:
+        if self.sampling.tool and self.sandbox is None:
+            raise ValueError("an agent with the tool needs a sandbox; give it one, or sample with tool=False")
+
+    def session(self) -> AbstractAsyncContextManager[Session | None]:
+        """A session of the sandbox for one attempt; `None` without the tool."""
+        if self.sandbox is None or not self.sampling.tool:
+            return nullcontext()
+        return self.sandbox.session()
 
 
 async def attempt(agent: Agent, problem: Problem, sample: int) -> Trajectory:
@@ -66,9 +81,9 @@ async def attempt(agent: Agent, problem: Problem, sample: int) -> Trajectory:
     """
     prompt_ids = agent.chat.prompt_ids(problem.question)
     turns: list[Turn] = []
-    async with agent.sandbox.session() as session:
+    async with agent.session() as session:
         stop = await _converse(agent, session, prompt_ids, turns, f"{agent.sampling.seed} {problem.id} {sample}")
-    prediction = _answer(turns[-1].action) if stop == "answered" else None
+    prediction = _answer(turns[-1].action, agent.sampling) if stop == "answered" else None
     # Judging may take up to the checker's time limit, in a process of its own.
     right = prediction is not None and await asyncio.to_thread(check, prediction, problem.answer)
     return Trajectory(
@@ -150,8 +165,10 @@ def _already(path: Path, wanted: dict[tuple[str, int], Problem]) -> Iterator[Tra
         yield trajectory
 
 
-async def _converse(agent: Agent, session: Session, prompt_ids: list[int], turns: list[Turn], seed: str) -> StopReason:
-    """Act, run and observe until the trajectory stops; each turn is added to `turns`."""
+async def _converse(
+    agent: Agent, session: Session | None, prompt_ids: list[int], turns: list[Turn], seed: str
+) -> StopReason:
+    """Act, run and observe until the trajectory stops; each turn is added to `turns`. No session: no program."""
     sampling = agent.sampling
     limit = min(sampling.max_tokens, agent.engine.context_length)
     history = list(prompt_ids)
@@ -162,9 +179,9 @@ async def _converse(agent: Agent, session: Session, prompt_ids: list[int], turns
         completion = await agent.engine.generate(history, _params(agent, room, f"{seed} {len(turns)}"))
         action = agent.chat.action_text(completion.token_ids)
         acted = Turn(action, completion.token_ids, completion.logprobs)
-        code = last_program(action)
+        code = None if session is None else last_program(action)
         stop = _stop_reason(acted, completion.finish_reason, code, room, len(turns) + 1, sampling)
-        if stop is not None or code is None:
+        if stop is not None or session is None or code is None:
             turns.append(acted)
             return stop or "no_code"
         result = await session.run(code)
@@ -195,20 +212,20 @@ def _stop_reason(
     if finish_reason == "length":
         # A cut action is not what the policy meant to say: nothing of it is run or judged.
         return "turn_length" if room > sampling.max_action_tokens else "context_length"
-    if _answer(turn.action) is not None:
+    if _answer(turn.action, sampling) is not None:
         return "answered"
     if code is None:
         return "no_code"
     return "horizon" if number >= sampling.horizon else None
 
 
-def _answer(action: str) -> str | None:
+def _answer(action: str, sampling: Sampling) -> str | None:
     """The final answer that an action gives.
 
     An action with a program is answered by the program's output, unless a box stands after it: then the policy did not
-    wait for the output.
+    wait for the output. Without the tool there is no output to wait for.
     """
-    if last_program(action) is None:
+    if not sampling.tool or last_program(action) is None:
         return extract_answer(outside_programs(action))
     tail = after_programs(action)
     return extract_answer(tail) if "\\boxed" in tail else None

@@ -34,7 +34,10 @@ def load_problems(source: ProblemsConfig, seed: int) -> list[Problem]:
     if source.benchmark == QUICKSTART:
         return generate_problems(source.split, source.limit or _QUICKSTART_PROBLEMS, seed)
     problems = load_benchmark(
-        source.benchmark, split=source.split, path=Path(source.file).expanduser() if source.file else None
+        source.benchmark,
+        split=source.split,
+        path=Path(source.file).expanduser() if source.file else None,
+        columns=source.columns,
     )
     return random.Random(seed).sample(problems, min(source.limit or len(problems), len(problems)))
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import torch
 
-from eval import Problem, accuracy, wilson_interval
+from eval import Problem
 from mdpo.chat import ChatFormat
 from mdpo.checkpoint import load_tokenizer
-from mdpo.config import EngineConfig, PolicyConfig, RolloutConfig, SandboxConfig
+from mdpo.config import EngineConfig, EvalConfig, PolicyConfig, RolloutConfig, SandboxConfig
 from mdpo.data import pair_dataset, sft_dataset
 from mdpo.demonstration import Demonstration
 from mdpo.display import Display, Task
@@ -44,13 +43,16 @@ def rollout_sampling(config: RolloutConfig, seed: int) -> Sampling:
     )
 
 
-def greedy_sampling(config: RolloutConfig) -> Sampling:
-    """One greedy attempt within the same limits: how policies are evaluated."""
+def evaluation_sampling(limits: RolloutConfig, config: EvalConfig, seed: int) -> Sampling:
+    """How policies are evaluated: greedily unless several attempts are asked for, within the limits of the rollout."""
     return Sampling(
-        temperature=0.0,
-        horizon=config.horizon,
-        max_action_tokens=config.max_action_tokens,
-        max_tokens=config.max_tokens,
+        samples=config.samples,
+        temperature=config.temperature,
+        horizon=limits.horizon,
+        max_action_tokens=limits.max_action_tokens,
+        max_tokens=limits.max_tokens,
+        seed=seed,
+        tool=config.tool,
     )
 
 
@@ -86,7 +88,7 @@ async def open_agent(
     sampling: Sampling,
     display: Display,
 ) -> AsyncIterator[Agent]:
-    """A policy with its engine and its sandbox, closed when the block ends."""
+    """A policy with its engine and, if it has the tool, its sandbox, closed when the block ends."""
     async with AsyncExitStack() as stack:
         with display.task(f"Starting the {engine_config.kind} engine on {policy}"):
             # The chat format first: a template that cannot be used should not cost an engine's start.
@@ -95,14 +97,18 @@ async def open_agent(
                 open_engine, policy, torch_dtype(talk.dtype), engine_config, sampling.max_tokens
             )
             stack.push_async_callback(engine.close)
-            sandbox = await stack.enter_async_context(Sandbox(limits))
+            sandbox = await stack.enter_async_context(Sandbox(limits)) if sampling.tool else None
         yield Agent(engine, chat, sandbox, sampling, str(policy))
 
 
 async def sample_trajectories(
     agent: Agent, problems: Sequence[Problem], path: Path, display: Display, title: str, concurrency: int
 ) -> tuple[list[Trajectory], dict[str, Any]]:
-    """Sample what a trajectory file still lacks, with progress; the trajectories and what they came to."""
+    """Sample what a trajectory file still lacks, with progress.
+
+    Returns:
+        The trajectories, and how many of them were sampled now, in how many seconds.
+    """
     missing = count_missing(path, problems, agent.sampling.samples)
     right = 0
     started = time.monotonic()
@@ -114,22 +120,7 @@ async def sample_trajectories(
             task.advance(note=f"{100 * right / (task.done + 1):.0f} % right")
 
         trajectories = await collect(agent, problems, path, concurrency=concurrency, on_trajectory=show)
-    return trajectories, {**summarise(trajectories), "sampled": missing, "seconds": time.monotonic() - started}
-
-
-def summarise(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
-    """What a set of trajectories came to."""
-    right = sum(t.reward > 0.5 for t in trajectories)
-    low, high = wilson_interval(right, len(trajectories))
-    return {
-        "trajectories": len(trajectories),
-        "right": right,
-        "accuracy": accuracy([t.reward for t in trajectories]),
-        "ci95": [low, high],
-        "calls": sum(t.calls for t in trajectories) / len(trajectories),
-        "action_tokens": sum(len(turn.action_ids) for t in trajectories for turn in t.turns),
-        "stop_reasons": dict(Counter(t.stop_reason for t in trajectories)),
-    }
+    return trajectories, {"sampled": missing, "seconds": round(time.monotonic() - started, 1)}
 
 
 def train_on_demonstrations(

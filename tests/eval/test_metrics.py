@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval import accuracy, compare_paired, maj_at_k, majority_vote, pass_at_k, wilson_interval
+from eval.metrics import bootstrap_paired
 
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 rewards = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])), min_size=1, max_size=60)
@@ -91,6 +92,43 @@ def test_mcnemar_by_hand() -> None:
 def test_paired_comparison_refuses_what_is_not_paired(first: list[float], second: list[float]) -> None:
     with pytest.raises(ValueError, match="compare_paired needs"):
         compare_paired(first, second)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30))
+def test_the_bootstrap_contains_the_difference_and_is_repeatable(pairs: list[tuple[float, float]]) -> None:
+    first, second = [x for x, _ in pairs], [y for _, y in pairs]
+    there = bootstrap_paired(first, second, draws=50)
+    assert -1 <= there.low <= there.difference <= there.high <= 1
+    assert there.difference == pytest.approx(accuracy(second) - accuracy(first))
+    assert 0 < there.p_value <= 1
+    assert there == bootstrap_paired(first, second, draws=50)
+
+
+def test_the_bootstrap_agrees_with_mcnemar_on_single_attempts() -> None:
+    first, second = [0.0] * 60 + [1.0] * 140, [1.0] * 40 + [0.0] * 40 + [1.0] * 120
+    exact, drawn = compare_paired(first, second), bootstrap_paired(first, second)
+    assert drawn.difference == exact.difference
+    assert (drawn.low, drawn.high) == pytest.approx((exact.low, exact.high), abs=0.01)
+    assert drawn.p_value == pytest.approx(exact.p_value, abs=0.01)
+    assert (drawn.only_first, drawn.only_second) == (exact.only_first, exact.only_second)
+
+
+def test_equal_policies_do_not_differ() -> None:
+    result = bootstrap_paired([0.25, 0.5], [0.25, 0.5], draws=20)
+    assert (result.low, result.high, result.p_value) == (0, 0, 1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_the_wilson_interval_of_means_contains_their_mean(means: list[float]) -> None:
+    total = math.fsum(means)
+    low, high = wilson_interval(total, len(means))
+    assert 0 <= low <= total / len(means) <= high <= 1
+
+
+@pytest.mark.parametrize(("first", "second", "draws"), [([], [], 9), ([1.0], [1.0, 0.0], 9), ([1.0], [1.0], 0)])
+def test_the_bootstrap_refuses_what_is_not_paired(first: list[float], second: list[float], draws: int) -> None:
+    with pytest.raises(ValueError, match="bootstrap_paired needs"):
+        bootstrap_paired(first, second, draws=draws)
 
 
 @pytest.mark.parametrize("arguments", [(5, 6, 1), (5, -1, 1), (5, 1, 0), (5, 1, 6)])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mdpo.quickstart.problems import generate_problems
 from mdpo.trajectory import read_trajectories
 
 SMALL = ["--max-action-tokens", "96", "--max-tokens", "448", "--horizon", "4", "--dtype", "float32"]
@@ -55,6 +56,12 @@ def test_recipes_are_listed_outside_the_repository(tmp_path: Path) -> None:
         (["report", "."], 1, "is no run directory"),
         (["eval", "--model", POLICY, "--data", "none.jsonl", *ENGINE], 1, "there is no file"),
         (["eval", "--model", POLICY, "--benchmark", "gsm9k", *ENGINE], 1, "did you mean"),
+        (["eval"], 2, "name it with --model"),
+        (["eval", "--model", POLICY, "-n", "4", "--temperature", "0", *ENGINE], 2, "4 times the same"),
+        (["eval", "compare", "none.jsonl", "none.json"], 1, "there is no trajectory file none.jsonl"),
+        (["eval", "contamination", "none.jsonl"], 1, "there is no training file none.jsonl"),
+        (["eval", "audit"], 2, "give one of them"),
+        (["eval", "audit", "p.jsonl", "--golds", "gsm8k"], 2, "give one of them"),
         (["eval", "--model", "broken", "--benchmark", "quickstart", *ENGINE], 1, "broken"),
         (["train", "--model", POLICY, "--data", "none.jsonl", "--out", "o"], 1, "make one with `mdpo pairs"),
         (["train", "--model", POLICY, "--data", "p.jsonl", "--out", "o", "beta"], 2, "write name=value"),
@@ -108,17 +115,67 @@ def test_the_stages_work_one_by_one(tmp_path: Path) -> None:
 
 
 def test_a_benchmark_file_is_evaluated_as_it_is(tmp_path: Path) -> None:
-    row = {
-        "id": "1",
-        "question": "What is the sum of all multiples of 7 from 100 to 210?",
-        "answer": "2576",
-        "source": "me",
-    }
+    easy = next(problem for problem in generate_problems("test", 8) if problem.subject == "multiples")
+    row = {"problem": easy.question, "gold": int(easy.answer)}
     (tmp_path / "mine.jsonl").write_text(json.dumps(row) + "\n")
-    output = mdpo(
-        "eval", "--model", POLICY, "--benchmark", "gsm8k", "--data", "mine.jsonl", *SMALL, *ENGINE, cwd=tmp_path
-    )
-    assert "of 1 problems" in output
+    columns = ["--column", "question=problem", "--column", "answer=gold"]
+    output = mdpo("eval", "--model", POLICY, "--benchmark", "mine.jsonl", *columns, *SMALL, *ENGINE, cwd=tmp_path)
+    assert "mine: 100.0 % right" in output
+    assert "1 of 1 problems" in output
+    output = mdpo("eval", "audit", "--golds", "mine.jsonl", *columns, cwd=tmp_path)
+    assert "0 to look at in 1 gold answers" in output
+
+
+def actions(path: Path) -> dict[tuple[str, int], list[list[int]]]:
+    return {t.key: [turn.action_ids for turn in t.turns] for t in read_trajectories(path)}
+
+
+@pytest.mark.slow
+def test_a_greedy_evaluation_is_repeatable_resumes_and_is_compared(tmp_path: Path) -> None:
+    evaluate = ["eval", "--model", POLICY, "--benchmark", "quickstart", "--limit", "48", *SMALL, *ENGINE]
+    first = mdpo(*evaluate, "--out", "a.jsonl", cwd=tmp_path)
+    record = (tmp_path / "a.json").read_text()
+    lines = (tmp_path / "a.jsonl").read_bytes().splitlines(keepends=True)
+
+    mdpo(*evaluate, "--out", "b.jsonl", cwd=tmp_path)
+    assert actions(tmp_path / "b.jsonl") == actions(tmp_path / "a.jsonl")
+
+    (tmp_path / "a.jsonl").write_bytes(b"".join(lines[:20]) + lines[20][:50])
+    assert mdpo(*evaluate, "--out", "a.jsonl", cwd=tmp_path).splitlines()[-1] == first.splitlines()[-1]
+    there, here = json.loads(record), json.loads((tmp_path / "a.json").read_text())
+    for result in (there["result"], here["result"]):
+        assert result["tool"].pop("seconds") > 0  # the only number that a clock decides
+    assert here == there
+
+    assert "p = 1 (McNemar, exact)" in mdpo("eval", "compare", "a.json", "b.jsonl", "--json", "c.json", cwd=tmp_path)
+    assert json.loads((tmp_path / "c.json").read_text())["difference"]["problems"] == 48
+    assert "sampling.horizon" in mdpo(*evaluate, "--horizon", "2", "--out", "a.jsonl", cwd=tmp_path, code=2)
+    assert " answers of a.jsonl" in mdpo("eval", "audit", "a.jsonl", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_samples_give_pass_at_k_and_no_tool_runs_nothing(tmp_path: Path) -> None:
+    evaluate = ["eval", "--model", POLICY, "--benchmark", "quickstart", "--limit", "8", *SMALL, *ENGINE]
+    output = mdpo(*evaluate, "-n", "4", cwd=tmp_path)
+    assert "pass@k" in output
+    assert "of 32 attempts at 8 problems" in output
+    output = mdpo(*evaluate, "--no-tool", cwd=tmp_path)
+    assert "without the tool: one action, no program was run" in output
+    files = sorted((tmp_path / "runs" / "eval").glob("*no-tool*.jsonl"))
+    assert all(len(t.turns) == 1 and t.calls == 0 for t in read_trajectories(files[0]))
+
+
+def test_contamination_is_found_and_told_by_the_exit_status(tmp_path: Path) -> None:
+    test = {"question": "How many  apples?", "answer": "3"}
+    (tmp_path / "test.jsonl").write_text(json.dumps(test) + "\n")
+    for text, code, says in (("How many pears?", 0, "none of 1 test problems"), ("how many APPLES", 1, "1 of 1 test")):
+        (tmp_path / "train.jsonl").write_text(json.dumps({"messages": [{"content": text}]}) + "\n")
+        output = mdpo(
+            "eval", "contamination", "train.jsonl", "--benchmark", "test.jsonl", "--json", "c.json",
+            cwd=tmp_path, code=code,
+        )  # fmt: skip
+        assert says in output
+        assert len(json.loads((tmp_path / "c.json").read_text())) == code
 
 
 def test_the_doctor_tries_the_sandbox_and_the_checker(tmp_path: Path) -> None:

@@ -75,6 +75,11 @@ def test_a_wrong_type_names_the_key_and_what_is_expected(recipe: Path) -> None:
     assert "'user' or 'tool'" in error(recipe, "policy.observation_role=robot")
 
 
+def test_several_greedy_attempts_are_refused(recipe: Path) -> None:
+    assert "`eval`: value error, greedy attempts are all the same" in error(recipe, "eval.samples=4")
+    assert load_config(recipe, ["eval.samples=4", "eval.temperature=0.7"]).eval.samples == 4
+
+
 def test_a_missing_key_is_named(recipe: Path) -> None:
     assert "`policy` is missing" in error(recipe, text=RECIPE.replace("policy: {model: some/model}", ""))
 

@@ -17,7 +17,8 @@ CONFIG = Config(policy=PolicyConfig(model="m"), problems=TRAIN, eval=EvalConfig(
 
 def row(stage: str, accuracy: float) -> dict[str, object]:
     return {
-        "stage": stage, "benchmark": "quickstart", "problems": 100, "accuracy": accuracy, "calls": 1.5,
+        "stage": stage, "benchmark": "quickstart", "split": "test", "decoding": "greedy", "problems": 100,
+        "accuracy": accuracy, "calls": 1.5,
         "ci95": [accuracy - 0.05, accuracy + 0.05], "stop_reasons": {"answered": 100},
     }  # fmt: skip
 
@@ -49,6 +50,7 @@ def test_the_terminal_shows_every_policy_with_its_interval_and_where_to_look_nex
     output = io.StringIO()
     print_result(run, Console(file=output, width=120))
     text = output.getvalue()
+    assert "quickstart test, 100 problems, greedy" in text
     assert "45.0 %" in text
     assert "85.0 – 95.0" in text
     assert "+45.0 points" in text

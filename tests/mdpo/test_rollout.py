@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -46,7 +47,7 @@ def chat(tokenizer: PreTrainedTokenizerFast) -> ChatFormat:
     return ChatFormat(tokenizer)
 
 
-def play(chat: ChatFormat, *actions: str, problem: Problem = PROBLEM, **sampling: int) -> tuple[Trajectory, Script]:
+def play(chat: ChatFormat, *actions: str, problem: Problem = PROBLEM, **sampling: Any) -> tuple[Trajectory, Script]:
     engine = Script(chat, actions)
 
     async def work() -> Trajectory:
@@ -106,6 +107,34 @@ def test_a_box_after_the_program_is_the_answer_and_the_program_is_not_run(chat: 
 def test_a_box_before_or_inside_the_program_waits_for_the_output(chat: ChatFormat, action: str) -> None:
     trajectory, _ = play(chat, action, answer_action("42"))
     assert (trajectory.calls, trajectory.prediction) == (1, "42")
+
+
+@pytest.mark.parametrize(
+    ("action", "stop", "prediction"),
+    [
+        (answer_action("42"), "answered", "42"),
+        ("The answer is \\boxed{42}, since\n```python\nprint(6 * 7)\n```", "answered", "42"),
+        (call_action("Multiply.", "print(6 * 7)"), "no_code", None),
+    ],
+)
+def test_without_the_tool_an_attempt_is_one_action_and_nothing_runs(
+    chat: ChatFormat, action: str, stop: str, prediction: str | None
+) -> None:
+    engine = Script(chat, [action, answer_action("42")])
+    agent = Agent(engine, chat, None, Sampling(tool=False), "script")
+    trajectory = asyncio.run(attempt(agent, PROBLEM, 0))
+    assert (trajectory.stop_reason, trajectory.prediction, trajectory.calls) == (stop, prediction, 0)
+    assert len(engine.prompts) == 1
+
+
+def test_without_the_tool_a_cut_action_is_not_judged_either(chat: ChatFormat) -> None:
+    trajectory, _ = play(chat, answer_action("42") + " words" * 30, max_action_tokens=20, tool=False)
+    assert (trajectory.stop_reason, trajectory.reward) == ("turn_length", 0.0)
+
+
+def test_an_agent_with_the_tool_needs_a_sandbox(chat: ChatFormat) -> None:
+    with pytest.raises(ValueError, match="needs a sandbox"):
+        Agent(Script(chat, []), chat, None, Sampling(), "script")
 
 
 def test_the_horizon_counts_actions_and_the_last_program_is_not_run(chat: ChatFormat) -> None:

@@ -309,7 +309,7 @@ def surroundings() -> Iterator[Surroundings]:
 @pytest.fixture(scope="session")
 def hasty() -> Iterator[Sandbox]:
     """Stands in as `sandbox` where nearly every attack uses all of its time."""
-    with Sandbox(Limits(seconds=0.2, memory_mb=128, output_chars=200, file_mb=8)) as sandbox:
+    with Sandbox(Limits(seconds=0.4, memory_mb=128, output_chars=200, file_mb=8)) as sandbox:
         yield sandbox
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sandbox import filters, kernel, root
 from sandbox.grounds import MIB, Grounds, Refusals, attempt
-from sandbox.layers import LAYERS, arrive, clean_environment, set_limit
+from sandbox.layers import LAYERS, arrive, name_folder, set_limit
 from sandbox.limits import Limits
 
 NAMESPACES = (
@@ -87,7 +87,7 @@ def _prepare_inheritance(grounds: Grounds, limits: Limits) -> None:
     set_limit(resource.RLIMIT_CORE, 0)
     set_limit(resource.RLIMIT_FSIZE, limits.file_mb * MIB)
     if grounds.has("private root"):
-        clean_environment(root.work_folder())
+        name_folder(root.work_folder())
 
 
 def _own_pid_namespace() -> int:
@@ -145,6 +145,8 @@ def _trial(grounds: Grounds, limits: Limits) -> Refusals:
                     attempt(grounds.refused, name, functools.partial(layer, grounds, place))
             os.write(writer, json.dumps(grounds.refused).encode())
             status = 0
+        except OSError as error:
+            os.write(2, f"a session's folder or limits are refused: {error}\n".encode())
         finally:
             os._exit(status)
     os.close(writer)
@@ -154,7 +156,7 @@ def _trial(grounds: Grounds, limits: Limits) -> Refusals:
     if not grounds.has("private root"):
         Path(grounds.folder, "0").rmdir()
     if not text:
-        raise OSError("a session cannot be set up here: its folder or its limits were refused")
+        raise OSError("a session cannot be set up here; its reason stands above")
     return dict(json.loads(text))
 
 

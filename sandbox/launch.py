@@ -27,7 +27,8 @@ warm.hide_places()
 zygote.main(control, start)
 """
 
-# All that the warm process, and so a session, ever has as its environment. One thread: arenas of more would use up the
+# All that the warm process, and so a session and what it starts, ever has as its environment, but for the session's
+# folder. One thread: arenas of more would use up the
 # address space, and a process with threads cannot be forked safely.
 ENVIRONMENT = {
     "PYTHONHASHSEED": "0",

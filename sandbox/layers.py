@@ -59,7 +59,7 @@ def arrive(grounds: Grounds, limits: Limits, number: int, keep: Iterable[int]) -
     else:
         folder = grounds.folder / str(number)
         folder.mkdir(mode=0o700)
-        clean_environment(str(folder))
+        name_folder(str(folder))
     os.chdir(folder)
     if grounds.mapped:
         set_limit(resource.RLIMIT_AS, grounds.mapped + limits.memory_mb * MIB + HEADROOM)
@@ -75,10 +75,9 @@ def close_descriptors(keep: Iterable[int]) -> None:
             os.closerange(low + 1, high)
 
 
-def clean_environment(folder: str) -> None:
-    """Leave in `os.environ` what programs need to run alike everywhere."""
-    os.environ.clear()
-    os.environ.update(HOME=folder, TMPDIR=folder, PATH=os.defpath, LANG="C.UTF-8", TZ="UTC")
+def name_folder(folder: str) -> None:
+    """Add the folder to the environment, in which `launch.py` has put all else that a session gets."""
+    os.environ.update(HOME=folder, TMPDIR=folder)
 
 
 def set_limit(which: int, value: int) -> None:

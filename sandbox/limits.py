@@ -13,10 +13,12 @@ class Limits:
         cpu_seconds: CPU time of one block's Python code, or None for none but the wall clock. Set it together with a
             larger `seconds` where sessions outnumber cores and waiting for a core should not count. A call into C
             that ignores signals is ended by the wall clock only.
-        memory_mb: Address space that a session may add to what the warm interpreter already uses, in MiB.
+        memory_mb: Address space that a session's processes together may add to what the warm interpreter already uses,
+            in MiB.
         output_chars: Characters of output, and of error text, that a result keeps; the middle is left out.
-        processes: Processes and threads of a session. Holds where each session has a user of its own.
-        file_mb: Size of any one file, the captured output included, and of the private temporary folder, in MiB.
+        processes: Processes and threads of a session; only its processes, and a tenth of a second late, where it can
+            have neither a user of its own nor a user namespace.
+        file_mb: Size of any one file, the captured output included, and of all together in a root of its own, in MiB.
         open_files: Open descriptors of each process.
 
     Raises:

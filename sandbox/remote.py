@@ -90,7 +90,7 @@ class Worker:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Keep an eye on the memory of all its processes while a block runs, and after it if any go on."""
+        """Keep an eye on all its processes together while a block runs, and after it if any go on."""
         if self.watch is None:
             yield
             return
@@ -278,7 +278,7 @@ class WarmProcess:
         self._fail(f"ended{'' if status is None else f' with status {status}'}. {self._complaint()}".rstrip(" ."))
 
     def _fail(self, problem: str) -> None:
-        """Note the fault and wake everyone who waits; they then `check`."""
+        """Note the fault and wake everyone who waits; they then look at `problem`."""
         self.problem = self.problem or problem
         self._loop.remove_reader(self._control)
         if not self._ready.done():

@@ -32,7 +32,7 @@ class FamilyWatch:
         self.exceeded = ""
 
     def start(self, act: Callable[[], None]) -> None:
-        """Look until `stop`, or until the session is back to one process; call `act` once if it takes too much."""
+        """Look until `stop`; call `act`, and look no more, if there are too many or they take too much."""
         self.stop()
         self._timer = asyncio.get_running_loop().call_later(INTERVAL_SECONDS, self._look, act)
 

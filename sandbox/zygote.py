@@ -1,6 +1,6 @@
 """The warm process: a small fresh interpreter that has imported what models use, and forks one child per session.
 
-Started by `pool.py` as a program of its own, never as a fork of the caller: it holds nothing of the caller's memory,
+Started by `launch.py` as a program of its own, never as a fork of the caller: it holds nothing of the caller's memory,
 environment or open files. It is single-threaded. Its control socket carries, as `channel.py` says, `{"open": key}`
 with two descriptors (the session's channel and output) and `{"kill": key}` one way, and
 `{"ready": true, "refused": …, "mapped": bytes}`, `{"gone": key, "status": wait status}` the other way. When the socket

@@ -63,3 +63,8 @@ def test_many_fresh_sessions_give_the_same_bytes():
 
 def test_random_numbers_go_on_within_a_session(shown):
     assert shown("import random\nfirst = random.random()", "random.random() == first") == "False"
+
+
+def test_a_python_that_the_code_starts_hashes_alike(shown):
+    code = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'print(hash(\"mdpo\"))']).returncode"
+    assert shown(code) == shown("hash('mdpo')") + "\n0"

@@ -8,12 +8,14 @@ from eval.answer import extract_answer
 from eval.benchmarks import Problem
 from eval.checker import check_many
 from eval.errors import EvalError
-from eval.grader_process import MATH_VERIFY
 from eval.normal import key, normal
 from eval.paper import check_paper
+from eval.worker import Grader, shared_pool
 
 _MAX_CHARS = 2_000
 _LIMIT_SECONDS = 5.0  # math-verify's own limit for each of its steps
+
+_MATH_VERIFY = shared_pool(1, Grader("math-verify alone", ("grader_child.py", "math-verify"), patience=3.0))
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def check_math_verify(prediction: str | None, answer: str, *, limit: float = _LI
     """
     if prediction is None or max(len(prediction), len(answer)) > _MAX_CHARS:
         return False
-    return MATH_VERIFY.ask(prediction, answer, limit)
+    return _MATH_VERIFY.ask(prediction, answer, limit)
 
 
 def _spelling(gold: str) -> str:

@@ -1,4 +1,4 @@
-r"""The process of one grader, one pair a line; run as a script by `grader_process.py`.
+r"""The process of one grader, one pair a line; run as a script by `worker.py`.
 
 `paper` is the symbolic step of the paper's grader (see `paper.py`), `math-verify` is that library alone, with both
 sides between dollars and the gold first. A request is `[prediction, gold, seconds]`, the reply `true` or `false`. The

@@ -30,10 +30,11 @@ import re
 import time
 from collections.abc import Callable
 
-from eval.grader_process import PAPER
+from eval.worker import Grader, shared_pool
 
 _MAX_CHARS = 2_000
 _LIMIT_SECONDS = 2.0
+_SYMPY = shared_pool(1, Grader("the paper's grader", ("grader_child.py", "paper"), patience=3.0))
 _NUMBER_TOLERANCE = 1e-4
 _NAME_CHARS = 2  # of a left side that is dropped, blanks counted: `x=`, `k =`
 
@@ -86,7 +87,7 @@ def check_paper(prediction: str | None, answer: str, *, limit: float = _LIMIT_SE
         if left <= 0:
             return False
         start = time.monotonic()
-        verdict = PAPER.ask(a, b, left)
+        verdict = _SYMPY.ask(a, b, left)
         left -= time.monotonic() - start
         return verdict
 

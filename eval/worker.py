@@ -1,6 +1,7 @@
-"""Ask math-verify in processes of their own, each question under a hard limit.
+"""Ask a grader in processes of its own, each question under a hard limit.
 
-math-verify is slow, can run for ever and bounds itself with signals, which only the main thread may use. A worker is a
+sympy and math-verify are slow, can run for ever, and bound themselves with signals, which only the main thread may use.
+What a worker runs is a script: `worker_child.py` for the strict checker, `grader_child.py` for others. A worker is a
 fresh interpreter (no fork of a caller that holds a GPU), is started when first needed, answers many questions, is
 killed when one takes too long, and ends by itself when its caller is gone, however that ended.
 """
@@ -15,21 +16,42 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from eval.errors import CheckerError
 
 _LOG = logging.getLogger(__name__)
-_CHILD = Path(__file__).with_name("worker_child.py")
 _START_SECONDS = 120.0  # importing sympy from a cold disk under load
+_END_SECONDS = 0.5
 _MAX_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Grader:
+    """What a worker runs.
+
+    Args:
+        name: For people.
+        script: The file beside this one that is the process, with the arguments that it takes.
+        patience: Wall time that a question may take, in multiples of its processor time, which the process bounds
+            itself: above 1 where a stall of the machine must not change a verdict.
+    """
+
+    name: str
+    script: tuple[str, ...]
+    patience: float = 1.0
+
+
+STRICT = Grader("math-verify", ("worker_child.py",))
 
 
 class Worker:
     """One worker process. Not for use by two threads at once: `WorkerPool` lends it out."""
 
-    def __init__(self) -> None:
+    def __init__(self, grader: Grader = STRICT) -> None:
+        self._grader = grader
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
         self._ready = False
@@ -40,12 +62,12 @@ class Worker:
         return self._process.pid if self._process else None
 
     def ask(self, prediction: str, gold: str, seconds: float) -> bool:
-        """Whether math-verify finds two LaTeX texts equal; False if it needs more than `seconds`.
+        """Whether the grader finds two texts equal; False if it needs more than `seconds`.
 
         A new process needs a second or two to be ready; then at least half of the time is left for the question.
 
         Raises:
-            CheckerError: if math-verify does not work on this machine.
+            CheckerError: if the grader does not work on this machine.
         """
         start = time.monotonic()
         process = self._started()
@@ -55,7 +77,7 @@ class Worker:
         try:
             process.stdin.write(json.dumps([prediction, gold, seconds]).encode() + b"\n")
             process.stdin.flush()
-            reply = self._read(seconds)
+            reply = self._read(seconds * self._grader.patience)
         except BrokenPipeError:  # it was killed from outside between two questions
             _LOG.debug("worker %d was gone before its question", process.pid)
         finally:
@@ -64,8 +86,9 @@ class Worker:
                 self.close()
         if not isinstance(reply, bool):
             _LOG.warning(
-                "stopped comparing %.80r with %.80r after %s s: counted as different", prediction, gold, seconds
-            )
+                "%s: stopped comparing %.80r with %.80r after %s s: counted as different",
+                self._grader.name, prediction, gold, seconds,
+            )  # fmt: skip
             self._start()  # ready again by the time of the next question
             return False
         return reply
@@ -75,14 +98,17 @@ class Worker:
         if self._process is None:
             return
         self._process.kill()
-        self._process.wait()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:  # the kernel may take long to free its memory; `subprocess` reaps it later
+            _LOG.debug("worker %d was killed and has not ended yet", self._process.pid)
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
                 _close(stream)
         self._process, self._errors, self._ready = None, None, False
 
     def _started(self) -> subprocess.Popen[bytes]:
-        """The process, after its own proof that math-verify works."""
+        """The process, after its own proof that the grader works."""
         if self._process is not None and self._process.poll() is not None:
             self.close()
         process = self._process or self._start()
@@ -92,7 +118,7 @@ class Worker:
             if problem is not None:
                 self.close()
                 raise CheckerError(
-                    f"math-verify does not work here, so answers cannot be compared ({problem}). "
+                    f"{self._grader.name} does not work here, so answers cannot be compared ({problem}). "
                     "Install the grammar's own runtime: pip install 'math-verify[antlr4_13_2]'"
                 )
             self._ready = True
@@ -101,7 +127,8 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         # -P keeps this folder, whose file names are those of other modules, off the worker's path.
-        command = [sys.executable, "-P", str(_CHILD)]
+        script, *arguments = self._grader.script
+        command = [sys.executable, "-P", str(Path(__file__).with_name(script)), *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
         return self._process
 
@@ -129,8 +156,9 @@ class Worker:
 class WorkerPool:
     """Up to `size` workers, lent to any thread; a caller waits while all are busy. Each is started when needed."""
 
-    def __init__(self, size: int | None = None) -> None:
+    def __init__(self, size: int | None = None, grader: Grader = STRICT) -> None:
         self.size = size or min(_MAX_WORKERS, os.cpu_count() or 1)
+        self._grader = grader
         self.forget()
 
     def forget(self) -> None:
@@ -138,7 +166,7 @@ class WorkerPool:
         # Last in, first out: as few processes as the load needs.
         self._workers: queue.LifoQueue[Worker] = queue.LifoQueue()
         for _ in range(self.size):
-            self._workers.put(Worker())
+            self._workers.put(Worker(self._grader))
 
     def ask(self, prediction: str, gold: str, seconds: float) -> bool:
         """`Worker.ask` on a free worker."""
@@ -163,7 +191,12 @@ def _close(stream: IO[bytes]) -> None:
         _LOG.debug("a worker was gone before its last question was sent")
 
 
-# One pool a process: workers are dear to start, and every caller of `check` shares them.
-SHARED = WorkerPool()
-os.register_at_fork(after_in_child=SHARED.forget)
-atexit.register(SHARED.close)
+def shared_pool(size: int | None = None, grader: Grader = STRICT) -> WorkerPool:
+    """A pool for the whole process, until its end: workers are dear to start."""
+    pool = WorkerPool(size, grader)
+    os.register_at_fork(after_in_child=pool.forget)
+    atexit.register(pool.close)
+    return pool
+
+
+SHARED = shared_pool()

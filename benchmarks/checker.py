@@ -25,8 +25,8 @@ from rich.table import Table
 # The folder of this file has files with the names of packages; the packages are beside the folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.bars import Bar, at_least, at_most, describe_machine, show_bars
 from benchmarks.checker_peers import EXTRACTORS, GRADERS, Hung, Process, hendrycks_normal
-from benchmarks.quickstart import Bar, describe_machine
 from eval import load_benchmark
 from eval.audit import GoldDisagreement, audit_golds, check_math_verify
 
@@ -178,14 +178,6 @@ def times_math_verify(rates: dict[str, dict[str, Any]], kind: str) -> float:
     return float(median(a / b for a, b in zip(mine, theirs, strict=True)))
 
 
-def at_most(name: str, value: float, bar: float) -> Bar:
-    return Bar(name, value, f"≤ {bar:g}" if bar else "= 0", value <= bar)
-
-
-def at_least(name: str, value: float, bar: float) -> Bar:
-    return Bar(name, value, f"≥ {bar:g}", value >= bar)
-
-
 def case_bars(scores: dict[str, Score], extracted: dict[str, Score]) -> list[Bar]:
     mine = scores[OURS]
     return [
@@ -253,14 +245,6 @@ def show_golds(audits: list[Golds], console: Console) -> None:
         )
         for found in (*golds.not_accepted, *golds.accepted_next, *golds.equal_next):
             console.print(f"  {found}", style="dim", highlight=False, markup=False, soft_wrap=True)
-
-
-def show_bars(found: list[Bar], absent: dict[str, str], console: Console) -> None:
-    for bar in found:
-        mark = "[green]holds[/]" if bar.holds else "[red]FALLS SHORT[/]"
-        console.print(f"{mark}  {bar.name}: {bar.value:.4g} ({bar.bar})", highlight=False, soft_wrap=True)
-    for name, reason in absent.items():
-        console.print(f"[yellow]absent[/]  {name}: {reason}", highlight=False, soft_wrap=True)
 
 
 def summary(one: Score) -> dict[str, Any]:

@@ -8,7 +8,6 @@ whole process tree. Memory is proportional set size: pages that processes share 
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,10 @@ from typing import Any
 import psutil
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.bars import Bar, at_least, at_most, describe_machine, show_bars
 
 RECIPE = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 MINUTES, GIB, POINTS, PROBLEMS, SFT_RANGE, SILENCE = 5.0, 4.0, 25.0, 500, (0.30, 0.70), 10.0
@@ -37,14 +40,6 @@ class Result:
     @property
     def gain(self) -> float:
         return 100 * (self.accuracy[-1] - self.accuracy[0])
-
-
-@dataclass(frozen=True)
-class Bar:
-    name: str
-    value: float
-    bar: str
-    holds: bool
 
 
 def memory_of_tree(process: psutil.Process) -> int:
@@ -95,13 +90,13 @@ def bars(results: list[Result]) -> list[Bar]:
     problems = min(r.problems for r in results)
     silence = max(r.silence for r in results)
     return [
-        Bar("minutes of the whole command", minutes, f"≤ {MINUTES:g}", minutes <= MINUTES),
-        Bar("peak memory, GiB", gib, f"≤ {GIB:g}", gib <= GIB),
-        Bar("points from SFT to the last iteration", gain, f"≥ {POINTS:g}", gain >= POINTS),
-        Bar("held-out problems", problems, f"≥ {PROBLEMS}", problems >= PROBLEMS),
-        Bar("lowest accuracy after SFT", low, f"≥ {SFT_RANGE[0]:g}", low >= SFT_RANGE[0]),
-        Bar("highest accuracy after SFT", high, f"≤ {SFT_RANGE[1]:g}", high <= SFT_RANGE[1]),
-        Bar("longest silence, s", silence, f"≤ {SILENCE:g}", silence <= SILENCE),
+        at_most("minutes of the whole command", minutes, MINUTES),
+        at_most("peak memory, GiB", gib, GIB),
+        at_least("points from SFT to the last iteration", gain, POINTS),
+        at_least("held-out problems", problems, PROBLEMS),
+        at_least("lowest accuracy after SFT", low, SFT_RANGE[0]),
+        at_most("highest accuracy after SFT", high, SFT_RANGE[1]),
+        at_most("longest silence, s", silence, SILENCE),
     ]
 
 
@@ -112,16 +107,7 @@ def show(results: list[Result], found: list[Bar], machine: str, console: Console
         scores = (f"{100 * value:.1f} %" for value in r.accuracy)
         table.add_row(str(r.seed), f"{r.seconds:.0f}", f"{r.gib:.2f}", *scores, f"{r.gain:+.1f}")
     console.print(table)
-    for bar in found:
-        mark = "[green]holds[/]" if bar.holds else "[red]FALLS SHORT[/]"
-        console.print(f"{mark}  {bar.name}: {bar.value:.3g} ({bar.bar})", highlight=False)
-
-
-def describe_machine() -> str:
-    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-             if line.startswith("model name")]  # fmt: skip
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{psutil.cpu_count()} cores of {names[0] if names else platform.processor()}, {memory:.0f} GiB"
+    show_bars(found, {}, console)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from rich.table import Table
 # The folder of this file holds another `sandbox`: this one. The package is the one beside the folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.quickstart import Bar, describe_machine
+from benchmarks.bars import Bar, at_least, at_most, describe_machine, show_bars
 from benchmarks.sandbox_peers import PEERS, TRAJECTORIES, Executor, Run, UnusableError, ours
 from benchmarks.sandbox_soak import Soak, session_mb, soak
 from sandbox import Limits, Sandbox, Session
@@ -240,14 +240,6 @@ def times_sooner(results: dict[str, Compared]) -> float:
     return median(results[FRESH].first) / median(results[list(results)[-1]].first)
 
 
-def at_most(name: str, value: float, bar: float) -> Bar:
-    return Bar(name, value, f"≤ {bar:g}", value <= bar)
-
-
-def at_least(name: str, value: float, bar: float) -> Bar:
-    return Bar(name, value, f"≥ {bar:g}", value >= bar)
-
-
 def bars(results: dict[str, Compared], own: Own, soaked: Soak) -> list[Bar]:
     """All that is promised. A session is ready once it has answered a block; the slower way to ask for one counts."""
     rate = median(results[list(results)[-1]].rates)
@@ -268,7 +260,7 @@ def bars(results: dict[str, Compared], own: Own, soaked: Soak) -> list[Bar]:
     found.append(at_least(f"rate at the end of {soaked.sessions} sessions over that at the start", steady, STEADY))
     for kind in ("processes", "descriptors", "files"):
         left = max(getattr(soaked.open, kind), getattr(soaked.closed, kind))
-        found.append(Bar(f"leaked {kind}", left, "= 0", left == 0))
+        found.append(at_most(f"leaked {kind}", left, 0))
     return found
 
 
@@ -299,14 +291,6 @@ def show(results: dict[str, Compared], own: Own, soaked: Soak, machine: str, con
     console.print(f"soak of {soaked.sessions}: {rates}{growth}{left}", highlight=False, soft_wrap=True)
 
 
-def verdict(found: list[Bar], absent: dict[str, str], console: Console) -> None:
-    for bar in found:
-        mark = "[green]holds[/]" if bar.holds else "[red]FALLS SHORT[/]"
-        console.print(f"{mark}  {bar.name}: {bar.value:.3g} ({bar.bar})", highlight=False, soft_wrap=True)
-    for name, reason in absent.items():
-        console.print(f"[yellow]absent[/]  {name}: {reason}", highlight=False, soft_wrap=True)
-
-
 def summary(value: Any) -> Any:
     """The same with every list of measurements told by its number, median and 99th percentile."""
     if isinstance(value, dict):
@@ -332,7 +316,7 @@ def main() -> None:
     if own.idle_mb is None:
         absent["memory of an idle session"] = "the system does not let us read smaps_rollup of sessions: run as root"
     show(results, own, soaked, machine, console)
-    verdict(found, absent, console)
+    show_bars(found, absent, console)
     if args.json:
         values = {
             "machine": machine,

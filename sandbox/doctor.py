@@ -4,6 +4,7 @@ import asyncio
 import sys
 import warnings
 
+from sandbox.errors import SandboxError
 from sandbox.guarantees import NAMES, Check, check
 from sandbox.limits import Limits
 from sandbox.pool import Sandbox
@@ -40,7 +41,11 @@ async def _library(sandbox: Sandbox) -> Check:
 
 def main() -> None:
     """Print the table; the exit status is 0 unless the sandbox cannot run at all."""
-    for result in diagnose():
+    try:
+        results = diagnose()
+    except SandboxError as error:
+        sys.exit(f"sandbox: {error}")
+    for result in results:
         sys.stdout.write(f"{'holds' if result.holds else 'FAILS'}  {result.name:<28} {result.detail}\n")
 
 

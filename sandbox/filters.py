@@ -50,13 +50,7 @@ AF_UNIX, SOCK_TYPE, SOCK_DGRAM, SOCK_RAW = 1, 0xF, 2, 3
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_PTRACER = 1, 4, 0x59616D61
 F_SETOWN, F_SETSIG, F_SETOWN_EX = 8, 10, 15
 TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP = 0x5412, 0x541C, 0x8901, 0x8902
-# What a kernel newer than this list may offer is not there for sessions: load the call's number, and if it is greater
-# than the last one looked at (file_setattr, Linux 6.17), answer "no such call". Instructions: code, jumps, operand.
-LAST_CALL = 469
-REFUSE_NEWER = struct.pack(
-    "=HBBI HBBI HBBI", 0x20, 0, 0, 0, 0x25, 0, 1, LAST_CALL, 0x06, 0, 0, 0x0005_0000 | errno.ENOSYS
-)  # fmt: skip
-
+LAST_CALL = 469  # that was looked at: file_setattr, Linux 6.17
 CTL_OPTIMIZE, BINARY_TREE = 8, 2  # from seccomp.h, since libseccomp 2.5; the kernel takes it in half the time
 INTEGER = 0xFFFFFFFF  # the kernel reads 32 bits of such an argument
 
@@ -88,6 +82,13 @@ def compile_filter(*, keep_metadata: bool = False, only_signals_to: int | None =
             rules.refuse(call, (0, pyseccomp.NE, only_signals_to))
         rules.refuse(PIDFD_SEND_SIGNAL)
     return rules.program()
+
+
+def refuse_above(last: int) -> bytes:
+    """The beginning of a program: there are no calls with a greater number, whatever a newer kernel offers."""
+    # Load the call's number; if it is greater, answer "no such call". Each: code, two jumps, operand.
+    instructions = ((0x20, 0, 0, 0), (0x25, 0, 1, last), (0x06, 0, 0, 0x0005_0000 | errno.ENOSYS))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
 
 
 def _refuse_by_argument(rules: "_Rules") -> None:
@@ -131,4 +132,4 @@ class _Rules:
         with os.fdopen(os.memfd_create("program"), "w+b") as file:
             self._filter.export_bpf(file)
             file.seek(0)
-            return REFUSE_NEWER + file.read()
+            return refuse_above(LAST_CALL) + file.read()

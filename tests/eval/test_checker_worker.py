@@ -100,3 +100,12 @@ def _gone_within(pid: int, seconds: float) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+def test_a_stopped_worker_is_waited_for_no_longer_than_the_limit(worker: Worker) -> None:
+    assert worker.ask("1", "1", 5)
+    os.kill(worker.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    assert not worker.ask("x+x", "2x", 0.5)
+    assert time.monotonic() - began < 0.5 + 1.5
+    assert worker.ask("x+x", "2x", 5)

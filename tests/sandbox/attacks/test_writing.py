@@ -150,3 +150,14 @@ for where in (b'/', b'/usr', b'/etc', b'/tmp', os.path.dirname(os.__file__).enco
 @pytest.mark.parametrize("code", CHANGE.values(), ids=CHANGE)
 def test_nothing_outside_is_changed(attack, code):
     attack(code)
+
+
+def test_each_mount_but_the_private_folder_is_read_only(sandbox, session):
+    if "private root" in sandbox.refused:
+        pytest.skip(f"there is no private root here: {sandbox.refused['private root']}")
+    code = (
+        "import os, sys\npaths = ['/', '/usr/lib', os.path.dirname(os.__file__), sys.prefix + '/lib', '/dev/null']\n"
+        "[path for path in paths if not os.statvfs(path).f_flag & os.ST_RDONLY], "
+        "bool(os.statvfs('.').f_flag & os.ST_RDONLY)"
+    )
+    assert session.run_sync(code).text == "([], False)"

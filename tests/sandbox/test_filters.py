@@ -18,7 +18,8 @@ def error_of_a_call_under(program):
     from sandbox import kernel
 
     reader, writer = os.pipe()
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         kernel.load_filter(program)
         import ctypes
@@ -29,7 +30,7 @@ def error_of_a_call_under(program):
     os.close(writer)
     with os.fdopen(reader, "rb") as answer:
         error = answer.read()[0]
-    os.wait()
+    os.waitpid(pid, 0)
     return error
 
 

@@ -107,8 +107,13 @@ class _Zygote:
             self._grounds = isolation.settle(self._grounds.folder, self._limits, refused)
             self._tell({"ready": True, "refused": self._grounds.refused, "mapped": self._grounds.mapped})
             job = self._loop()
-        except (ConnectionError, SystemExit):
-            job = None  # the caller ended, or asked for the end
+            if job is None:
+                _ignore_signals()
+        except ConnectionError:
+            job = None  # the caller ended
+            _ignore_signals()
+        except SystemExit:
+            job = None  # a signal said that it ended, or asked for the end
         if job is None:
             self._end()
         return job
@@ -118,9 +123,9 @@ class _Zygote:
             end.setblocking(False)
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGTERM, lambda *_: _exit_once())
         if "namespaces" in refused:
-            end_with_caller(lambda: sys.exit(0))
+            end_with_caller(_exit_once)
         else:  # the process that stands in for us does so
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -227,7 +232,6 @@ class _Zygote:
         self._control.sendall(encode(message))
 
     def _end(self) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for pid in self._keys:
             _kill(pid)
         self._kill_orphans()
@@ -237,6 +241,18 @@ class _Zygote:
                 self._kill_orphans()
         if self._grounds.folder.exists():
             remove_tree(self._grounds.folder)
+
+
+def _exit_once() -> NoReturn:
+    _ignore_signals()
+    sys.exit(0)
+
+
+def _ignore_signals() -> None:
+    """The end has begun: a caller's death shows as the end of the socket and as a signal, and the second one must not
+    interrupt the clearing up."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _kill(pid: int) -> None:

@@ -14,6 +14,8 @@ class SamplingParams:
         top_p: Nucleus mass in (0, 1]; 1 keeps the whole vocabulary.
         max_tokens: Largest number of sampled tokens, the stop token included.
         stop_token_ids: Sampling any of these ends the action; the id is part of the action.
+        stop_strings: The action also ends with the token that completes any of these in its decoded text; all sampled
+            ids are part of the action, and none comes after it. Needs a checkpoint with a tokenizer.
         seed: Makes this one request repeatable where the engine allows it; `None` leaves it to the engine.
     """
 
@@ -21,6 +23,7 @@ class SamplingParams:
     top_p: float = 1.0
     max_tokens: int = 512
     stop_token_ids: tuple[int, ...] = ()
+    stop_strings: tuple[str, ...] = ()
     seed: int | None = None
 
 
@@ -32,7 +35,8 @@ class Completion:
         token_ids: The sampled ids in order, the stop token included when one was sampled.
         logprobs: log-probability (nats) of each sampled id under the distribution before temperature and top-p, one
             for each of `token_ids`. It is what the trainer's forward pass gives for the same ids.
-        finish_reason: `stop` when the last id is one of the stop ids, `length` when a token limit ended it.
+        finish_reason: `stop` when the last id is one of the stop ids or completes a stop string, `length` when a token
+            limit ended it.
     """
 
     token_ids: list[int]

@@ -9,26 +9,29 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from eval import Problem
+from mdpo.collect import read_asked
 from mdpo.config import Config, ProblemsConfig
 from mdpo.display import Display
 from mdpo.evaluation import evaluate
 from mdpo.evaluation_file import settings, write_record
 from mdpo.evaluation_table import decoding
 from mdpo.folder import RunFolder, open_folder, read_json, write_json
+from mdpo.plan import Plan, Share
 from mdpo.preference import make_pairs, read_pairs, write_pairs
-from mdpo.rollout import Agent, Sampling
+from mdpo.rollout import Agent
 from mdpo.sources import load_demonstrations, load_problems, place_policy, start_policy
 from mdpo.stages import (
-    evaluation_sampling,
+    evaluation_share,
+    in_flight,
     open_agent,
-    rollout_sampling,
+    rollout_plan,
     sample_trajectories,
     sandbox_limits,
     show_steps,
@@ -140,12 +143,11 @@ async def _generate(this: Run, number: int, problems: list[Problem]) -> None:
         config.policy,
         config.engine,
         sandbox_limits(config.sandbox),
-        rollout_sampling(config.rollout, config.seed),
+        config.rollout.max_tokens,
         this.display,
     ) as agent:
         for source in evaluations:
-            sampling = evaluation_sampling(config.rollout, config.eval, config.seed)
-            await _evaluate(this, number, source, replace(agent, sampling=sampling))
+            await _evaluate(this, number, source, agent)
         if rollout:
             await _rollout(this, number + 1, problems, agent)
 
@@ -154,14 +156,14 @@ async def _evaluate(this: Run, number: int, source: ProblemsConfig, agent: Agent
     """Measure a policy on held-out problems, and write the numbers beside the trajectories too."""
     stage = _stage_name(number)
     problems = load_problems(source, this.config.seed)
+    share = evaluation_share(this.config.rollout, this.config.eval, this.config.seed)
+    plan = Plan((share,))
     with this.stage(f"{stage} {source.benchmark}") as said:
         path = this.folder.evaluation(stage, source.benchmark)
         title = f"{stage}: evaluation on {source.benchmark}"
-        trajectories, effort = await sample_trajectories(
-            agent, problems, path, this.display, title, this.config.rollout.concurrency
-        )
-        result = evaluate(trajectories, problems)
-        made_with = _settings(this, number, source, agent.sampling, len(problems))
+        _, effort = await sample_trajectories(agent, problems, plan, path, this.display, title, _in_flight(this))
+        result = evaluate(read_asked(path, problems, plan), problems)
+        made_with = _settings(this, number, source, share, len(problems))
         write_record(path, made_with, result)
         about = {"stage": stage, "benchmark": source.benchmark, "split": source.split, "decoding": decoding(made_with)}
         row = {**about, **asdict(result), **effort}
@@ -175,26 +177,29 @@ async def _evaluate(this: Run, number: int, source: ProblemsConfig, agent: Agent
         )
 
 
-def _settings(this: Run, number: int, source: ProblemsConfig, sampling: Sampling, problems: int) -> dict[str, Any]:
+def _settings(this: Run, number: int, source: ProblemsConfig, share: Share, problems: int) -> dict[str, Any]:
     """With what a policy of this run is evaluated."""
     config, policy = this.config, this.folder.policy(number)
     talk = config.policy.model_copy(update={"model": str(policy)})
-    return settings(policy, talk, config.engine, config.sandbox, sampling, source, problems, config.seed)
+    return settings(policy, talk, config.engine, config.sandbox, share, source, problems, config.seed)
 
 
 async def _rollout(this: Run, number: int, problems: list[Problem], agent: Agent) -> None:
     """Sample the trajectories of an iteration."""
     with this.stage(f"iteration-{number} rollout") as said:
-        agent = replace(agent, sampling=replace(agent.sampling, seed=this.config.seed + number))
+        previous = str(this.folder.policy(number - 2)) if number > 1 else None
+        plan = rollout_plan(this.config.rollout, this.config.seed + number, previous)
         path = this.folder.iteration(number) / "trajectories.jsonl"
         title = f"iteration-{number}: rollout"
         chosen = _problems_of(this, number, problems)
-        trajectories, effort = await sample_trajectories(
-            agent, chosen, path, this.display, title, this.config.rollout.concurrency
-        )
-        result = evaluate(trajectories, chosen, same=None)
-        _add_metrics(this, number, {"rollout": {**asdict(result), **effort}})
-        said["note"] = f"{result.trajectories:,} trajectories, {100 * result.accuracy:.1f} % right"
+        ledger, effort = await sample_trajectories(agent, chosen, plan, path, this.display, title, _in_flight(this))
+        result = {"problems": len(chosen), "mixed": ledger.mixed, **ledger.tally.row()}
+        _add_metrics(this, number, {"rollout": {**result, **effort}})
+        said["note"] = f"{result['trajectories']:,} trajectories, {100 * result['reward']:.1f} % right"
+
+
+def _in_flight(this: Run) -> int:
+    return in_flight(this.config.rollout.concurrency, this.config.engine)
 
 
 def _problems_of(this: Run, number: int, problems: list[Problem]) -> list[Problem]:

@@ -81,6 +81,9 @@ class EngineConfig(Section):
     """GPUs that share one copy of the model (vLLM)."""
     memory_share: float = Field(default=0.9, gt=0, le=1)
     """Share of a GPU's memory that the engine takes (vLLM)."""
+    keep: bool = False
+    """Keep the engine running while a policy is trained, and load the next weights into it: no start at each iteration,
+    and memory for both at once."""
     threads: Count | None = None
     """CPU threads of torch, in training too; one is fastest for a tiny policy."""
 

@@ -7,9 +7,9 @@ on the same directory goes on wherever it was stopped.
 import asyncio
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,48 @@ from mdpo.train.stage import TrainStage
 from mdpo.trajectory import read_trajectories
 
 
+class Agents:
+    """The agent of each iteration's policy: on an engine of its own, or on one that is kept and given new weights."""
+
+    def __init__(self, config: Config, display: Display) -> None:
+        self._config, self._display = config, display
+        self._open = AsyncExitStack()
+        self._agent: Agent | None = None
+
+    @asynccontextmanager
+    async def on(self, policy: Path) -> AsyncIterator[Agent]:
+        """An agent on a policy."""
+        if self._agent is None:
+            self._agent = await self._start(policy)
+        elif self._agent.policy != str(policy):
+            with self._display.task(f"Loading {policy} into the running engine"):
+                await self._agent.engine.load(policy)
+            self._agent = replace(self._agent, policy=str(policy))
+        yield self._agent
+        if not self._config.engine.keep:
+            await self.close()
+
+    async def close(self) -> None:
+        """Stop the engine and the sandbox, if they run."""
+        self._agent = None
+        await self._open.aclose()
+
+    async def _start(self, policy: Path) -> Agent:
+        config = self._config
+        limits, most = sandbox_limits(config.sandbox), config.rollout.max_tokens
+        return await self._open.enter_async_context(
+            open_agent(policy, config.policy, config.engine, limits, most, self._display)
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run at work: what it shall do, where, and how it is shown."""
+    """One run at work: what it shall do, where, how it is shown, and who samples."""
 
     config: Config
     folder: RunFolder
     display: Display
+    agents: Agents
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, str]]:
@@ -74,17 +109,22 @@ def run(config: Config, path: Path, display: Display) -> list[dict[str, Any]]:
     """
     if config.engine.threads is not None:
         torch.set_num_threads(config.engine.threads)
-    with open_folder(path, config) as folder:
-        this = Run(config, folder, display)
+    agents = Agents(config, display)
+    # One event loop for all iterations: an engine that is kept belongs to it.
+    with open_folder(path, config) as folder, asyncio.Runner() as loop:
+        this = Run(config, folder, display, agents)
         for name, stage in folder.stages().items():
             display.say(f"[green]✓[/] {name:<22} {stage['note']} [dim]· done before[/]")
         _fine_tune(this)
         problems = load_problems(_train_problems(config), config.seed)
-        for number in range(config.iterations + 1):
-            asyncio.run(_generate(this, number, problems))
-            if number < config.iterations:
-                _choose_pairs(this, number + 1)
-                _train(this, number + 1)
+        try:
+            for number in range(config.iterations + 1):
+                loop.run(_generate(this, number, problems))
+                if number < config.iterations:
+                    _choose_pairs(this, number + 1)
+                    _train(this, number + 1)
+        finally:
+            loop.run(agents.close())
         return folder.metrics()
 
 
@@ -128,7 +168,7 @@ def _fine_tune(this: Run) -> None:
 async def _generate(this: Run, number: int, problems: list[Problem]) -> None:
     """What the policy of an iteration is sampled for: its evaluation, and the trajectories of the next iteration.
 
-    Both share one engine, which is started only if something is missing.
+    Both share one engine, which is needed only if something is missing.
     """
     config, policy = this.config, this.folder.policy(number)
     finished = this.folder.stages()
@@ -138,14 +178,7 @@ async def _generate(this: Run, number: int, problems: list[Problem]) -> None:
     rollout = number < config.iterations and f"iteration-{number + 1} rollout" not in finished
     if not evaluations and not rollout:
         return
-    async with open_agent(
-        policy,
-        config.policy,
-        config.engine,
-        sandbox_limits(config.sandbox),
-        config.rollout.max_tokens,
-        this.display,
-    ) as agent:
+    async with this.agents.on(policy) as agent:
         for source in evaluations:
             await _evaluate(this, number, source, agent)
         if rollout:

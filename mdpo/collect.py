@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from eval import Problem
+from mdpo.chat import ChatFormat
 from mdpo.errors import DataError
 from mdpo.plan import Attempt, Ledger, Plan, Share
 from mdpo.rollout import Agent, attempt
@@ -48,9 +49,7 @@ async def collect(
             written.
         EngineError, SandboxError: The engine or the sandbox stopped. Finished trajectories are in the file.
     """
-    ledger = read_ledger(path, problems, plan, agent)
-    for problem_id in ledger.problems():
-        ledger.more(problem_id)
+    ledger = read_ledger(path, problems, plan, agent.policy, agent.chat)
     others = [policy for policy in plan.others if ledger.missing(policy)]
     on_owed(sum(ledger.missing(policy) for policy in (*others, None)))
     with TrajectoryWriter(path) as writer:
@@ -74,18 +73,20 @@ async def collect(
     return ledger
 
 
-def read_ledger(path: Path, problems: Sequence[Problem], plan: Plan, agent: Agent) -> Ledger:
-    """What of a plan a file already holds.
+def read_ledger(path: Path, problems: Sequence[Problem], plan: Plan, policy: str, chat: ChatFormat) -> Ledger:
+    """What of a plan a file already holds, and so what is owed.
 
     Raises:
         DataError: As in `collect`.
     """
     ledger = Ledger(problems, plan)
     for number, (trajectory, share) in enumerate(_asked(path, ledger)):
-        if not number and trajectory.prompt_ids != agent.chat.prompt_ids(trajectory.question):
+        if not number and trajectory.prompt_ids != chat.prompt_ids(trajectory.question):
             raise DataError(f"{path} was made with another tokenizer, template or system prompt; use another file")
-        _check_same(trajectory, ledger.problem(trajectory), share, share.policy or agent.policy, path)
+        _check_same(trajectory, ledger.problem(trajectory), share, share.policy or policy, path)
         ledger.add(trajectory)
+    for problem_id in ledger.problems():
+        ledger.more(problem_id)
     return ledger
 
 

@@ -9,6 +9,7 @@ import torch
 
 from eval import Problem
 from mdpo.checkpoint import resolve_checkpoint
+from mdpo.collect import read_ledger
 from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig, parse_yaml
 from mdpo.demonstration import read_demonstrations
 from mdpo.display import Display
@@ -19,6 +20,7 @@ from mdpo.preference import read_pairs
 from mdpo.rollout import Sampling
 from mdpo.sources import load_problems
 from mdpo.stages import (
+    chat_format,
     in_flight,
     open_agent,
     sample_trajectories,
@@ -89,15 +91,16 @@ def sample(
     out: Path,
     display: Display,
 ) -> Ledger:
-    """Sample into a file what it still lacks of a plan; what it holds then."""
+    """Sample into a file what it still lacks of a plan; what it holds then. No engine starts if it lacks nothing."""
+    policy, spoken, engine = checkpoint_of(talk), policy_config(talk), engine_config(sampler)
+    held = read_ledger(out, problems, plan, str(policy), chat_format(policy, spoken))
+    if held.complete:
+        return held
 
     async def work() -> Ledger:
-        engine = engine_config(sampler)
         tool = any(share.sampling.tool for share in plan.shares)
         limits = sandbox_limits(sandbox_config(bounds)) if tool else None
-        async with open_agent(
-            checkpoint_of(talk), policy_config(talk), engine, limits, bounds.max_tokens, display
-        ) as agent:
+        async with open_agent(policy, spoken, engine, limits, bounds.max_tokens, display) as agent:
             most = in_flight(sampler.in_flight, engine)
             ledger, _ = await sample_trajectories(agent, problems, plan, out, display, title, most)
         return ledger

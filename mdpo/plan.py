@@ -157,6 +157,11 @@ class Ledger:
             self._granted += beyond - state.asked
             state.asked = beyond
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is owed any more."""
+        return not any(self.missing(policy) for policy in (*self.plan.others, None))
+
     def missing(self, policy: str | None) -> int:
         """How many attempts a policy owes by now."""
         numbers = self.plan.numbers(policy)

@@ -55,7 +55,8 @@ def _read(fields: type[_Fields], text: str, option: str) -> _Fields:
     except yaml.YAMLError as error:
         raise ConfigError(f"cannot read {option} {text!r}: a value is no YAML") from error
     except ValidationError as error:
-        first = error.errors()[0]
+        # A key that is unknown often is the one that seems to be missing.
+        first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
             f"cannot read {option} {text!r}: `{key}`: {first['msg'].lower()}; valid keys are "

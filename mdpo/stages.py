@@ -86,6 +86,11 @@ def _bounded(config: RolloutConfig, seed: int, temperature: float, top_p: float)
     )
 
 
+def chat_format(policy: str | Path, talk: PolicyConfig) -> ChatFormat:
+    """How a policy is talked to."""
+    return ChatFormat(load_tokenizer(policy), talk.observation_role, talk.system)
+
+
 def open_engine(policy: str | Path, dtype: torch.dtype, config: EngineConfig, context_length: int) -> Engine:
     """Start an engine on a policy.
 
@@ -131,7 +136,7 @@ async def open_agent(
     async with AsyncExitStack() as stack:
         with display.task(f"Starting the {engine_config.kind} engine on {policy}"):
             # The chat format first: a template that cannot be used should not cost an engine's start.
-            chat = ChatFormat(load_tokenizer(policy), talk.observation_role, talk.system)
+            chat = chat_format(policy, talk)
             engine = await asyncio.to_thread(open_engine, policy, torch_dtype(talk.dtype), engine_config, max_tokens)
             stack.push_async_callback(engine.close)
             sandbox = None if limits is None else await stack.enter_async_context(Sandbox(limits))
@@ -195,7 +200,7 @@ def train_on_demonstrations(
     """SFT; says what it trains on before it starts."""
     from mdpo.train.sft import train_sft
 
-    chat = ChatFormat(load_tokenizer(policy), talk.observation_role, talk.system)
+    chat = chat_format(policy, talk)
     dataset, count = sft_dataset(demonstrations, chat, max_length)
     say(str(count))
     return train_sft(policy, dataset, stage, torch_dtype(talk.dtype))

@@ -36,6 +36,7 @@ def test_shares_and_extra_attempts() -> None:
         (["10"], None, r"cannot read the part '10' of --share '10'; write key=value"),
         (["policy=x"], None, r"--share 'policy=x': `samples`: field required; valid keys are samples, policy"),
         (["samples=0"], None, "`samples`: input should be greater than or equal to 1"),
+        (["sample=2"], None, "`sample`: extra inputs are not permitted"),
         (["samples=2,temp=1"], None, "`temp`: .*valid keys are samples, policy, temperature, top_p"),
         ([], "step=2", "--extra 'step=2': `most`: field required; valid keys are most, step, budget"),
     ],

@@ -124,7 +124,7 @@ class _Conversation:
     async def run(self, prompt_ids: list[int], turns: list[Turn]) -> StopReason:
         """Act, run and observe until the trajectory stops; each turn is added to `turns`."""
         limit = min(self.sampling.max_tokens, self.agent.engine.context_length)
-        history = list(prompt_ids)
+        history = prompt_ids
         while True:
             room = limit - len(history)
             if room < 1:
@@ -140,7 +140,8 @@ class _Conversation:
             turns.append(turn)
             if turn.observation is None:
                 return "context_length"
-            history += turn.action_ids + turn.observation_ids
+            # A new list: the engine may still hold the one that it was given.
+            history = history + turn.action_ids + turn.observation_ids
 
     async def _observe(self, session: Session, action: str, completion: Completion, code: str, room: int) -> Turn:
         """Run an action's program; the turn has an observation only if it fits into what room there is."""

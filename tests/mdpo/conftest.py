@@ -1,6 +1,9 @@
 """What many tests need: the quickstart's tokenizer, and tiny random models."""
 
+import asyncio
 import importlib.util
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,8 @@ from mdpo.chat import ChatFormat
 from mdpo.demonstration import Demonstration
 from mdpo.quickstart.policy import fresh_policy, train_tokenizer
 from mdpo.quickstart.problems import generate_demonstrations
-from sandbox import Sandbox
+from sandbox import Limits, Sandbox
+from tests.mdpo.scripted import Play, play_script
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +40,28 @@ def tokenizer(demonstrations: list[Demonstration]) -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def chat(tokenizer: PreTrainedTokenizerFast) -> ChatFormat:
     return ChatFormat(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[asyncio.Runner]:
+    """One event loop for the tests that share what belongs to one."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="session")
+def sandbox(loop: asyncio.Runner) -> Iterator[Sandbox]:
+    """The real one, started once."""
+    shared = Sandbox(Limits(seconds=2, output_chars=2000))
+    loop.run(shared.__aenter__())
+    yield shared
+    loop.run(shared.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="session")
+def play(chat: ChatFormat, loop: asyncio.Runner, sandbox: Sandbox) -> Play:
+    """One attempt by a policy that says what the test wrote."""
+    return partial(play_script, chat, loop, sandbox)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from eval import Problem
 from mdpo.chat import ChatFormat
 from mdpo.engines.base import Completion, SamplingParams
 from mdpo.render import answer_action
+from mdpo.rollout import Agent, Sampling, attempt
+from mdpo.trajectory import Trajectory
+from sandbox import Sandbox
 
 PROBLEM = Problem(id="p", question="What is 6 * 7?", answer="42", source="test")
 
@@ -53,3 +57,22 @@ class Solver(Script):
         self.in_flight -= 1
         ids = self.chat.action_ids(answer_action(answer))
         return Completion(ids, [-1.0] * len(ids), "stop")
+
+
+class Play(Protocol):
+    """The fixture `play`: one attempt in which the policy says the given actions."""
+
+    def __call__(self, *actions: str, problem: Problem = PROBLEM, **sampling: Any) -> tuple[Trajectory, Script]: ...
+
+
+def play_script(
+    chat: ChatFormat,
+    loop: asyncio.Runner,
+    sandbox: Sandbox,
+    *actions: str,
+    problem: Problem = PROBLEM,
+    **sampling: Any,
+) -> tuple[Trajectory, Script]:
+    """The trajectory, and the engine that was asked."""
+    engine = Script(chat, actions, context_length=4000)
+    return loop.run(attempt(Agent(engine, chat, sandbox, "script"), problem, 0, Sampling(**sampling))), engine

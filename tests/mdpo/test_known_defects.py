@@ -4,9 +4,9 @@ Each test is named by what holds instead. The mistakes are those of the code pub
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,17 +20,16 @@ from mdpo.preference import make_pairs
 from mdpo.render import answer_action, call_action
 from mdpo.rollout import Agent, Sampling, attempt
 from mdpo.trajectory import Trajectory, read_trajectories
-from sandbox import Limits, Sandbox, SandboxError
-from tests.mdpo.scripted import PROBLEM, Script, Solver
+from sandbox import Sandbox, SandboxError
+from tests.mdpo.scripted import PROBLEM, Play, Script, Solver
+
+Played = Callable[..., Trajectory]
 
 
-def play(chat: ChatFormat, *actions: str, question: str = PROBLEM.question, **sampling: Any) -> Trajectory:
-    async def work() -> Trajectory:
-        async with Sandbox(Limits(seconds=2, output_chars=200)) as sandbox:
-            agent = Agent(Script(chat, actions, 4000), chat, sandbox, "script")
-            return await attempt(agent, replace(PROBLEM, question=question), 0, Sampling(**sampling))
-
-    return asyncio.run(work())
+@pytest.fixture
+def play(play: Play) -> Played:
+    """One attempt; only the trajectory matters here."""
+    return lambda *actions, **settings: play(*actions, **settings)[0]
 
 
 def observation(trajectory: Trajectory, turn: int = 0) -> str:
@@ -40,8 +39,8 @@ def observation(trajectory: Trajectory, turn: int = 0) -> str:
 # Prompts
 
 
-def test_every_prompt_holds_the_question(chat: ChatFormat) -> None:
-    assert PROBLEM.question in chat.tokenizer.decode(play(chat, "I give up.").prompt_ids)
+def test_every_prompt_holds_the_question(chat: ChatFormat, play: Played) -> None:
+    assert PROBLEM.question in chat.tokenizer.decode(play("I give up.").prompt_ids)
 
 
 def test_an_engine_gets_ids_and_so_nothing_tokenises_a_prompt_again(chat: ChatFormat) -> None:
@@ -87,50 +86,50 @@ def test_rollouts_are_sampled_and_not_greedy_by_default() -> None:
 # Programs
 
 
-def test_a_program_in_the_question_is_not_run(chat: ChatFormat) -> None:
-    trajectory = play(chat, "Hm.", question="What does this print?\n```python\nprint(1)\n```")
+def test_a_program_in_the_question_is_not_run(play: Played) -> None:
+    trajectory = play("Hm.", problem=replace(PROBLEM, question="What does this print?\n```python\nprint(1)\n```"))
     assert (trajectory.stop_reason, trajectory.calls) == ("no_code", 0)
 
 
-def test_a_program_in_an_observation_is_not_run(chat: ChatFormat) -> None:
-    trajectory = play(chat, call_action("", r"print('```python\nprint(666)\n```')"), "Hm.")
+def test_a_program_in_an_observation_is_not_run(play: Played) -> None:
+    trajectory = play(call_action("", r"print('```python\nprint(666)\n```')"), "Hm.")
     assert (trajectory.stop_reason, trajectory.calls) == ("no_code", 1)
 
 
-def test_a_cut_program_is_not_run_and_no_earlier_output_is_shown_for_it(chat: ChatFormat) -> None:
-    trajectory = play(chat, call_action("", "x = 1"), "```python\nprint(x" + " + x" * 200, max_action_tokens=60)
+def test_a_cut_program_is_not_run_and_no_earlier_output_is_shown_for_it(play: Played) -> None:
+    trajectory = play(call_action("", "x = 1"), "```python\nprint(x" + " + x" * 200, max_action_tokens=60)
     assert (trajectory.stop_reason, trajectory.calls) == ("turn_length", 1)
     assert trajectory.turns[1].observation is None
 
 
-def test_fences_of_other_languages_run_nothing(chat: ChatFormat) -> None:
-    trajectory = play(chat, "```text\nprint(1)\n```\n```python\nprint(2)\n```\n```json\n{}\n```", "Hm.")
+def test_fences_of_other_languages_run_nothing(play: Played) -> None:
+    trajectory = play("```text\nprint(1)\n```\n```python\nprint(2)\n```\n```json\n{}\n```", "Hm.")
     assert observation(trajectory) == "```output\n2\n```"
 
 
-def test_a_program_beside_a_box_is_run(chat: ChatFormat) -> None:
-    trajectory = play(chat, "Perhaps \\boxed{41}.\n```python\nprint(6 * 7)\n```", answer_action("42"))
+def test_a_program_beside_a_box_is_run(play: Played) -> None:
+    trajectory = play("Perhaps \\boxed{41}.\n```python\nprint(6 * 7)\n```", answer_action("42"))
     assert (trajectory.calls, trajectory.prediction) == (1, "42")
 
 
 @pytest.mark.parametrize(
     ("code", "output"), [('print("a\\nb")', "a\nb"), ("print('\\\\frac')", "\\frac"), ("print(r'\\d')", "\\d")]
 )
-def test_backslashes_of_a_program_are_left_as_they_are(chat: ChatFormat, code: str, output: str) -> None:
-    assert observation(play(chat, call_action("", code), "Hm.")) == f"```output\n{output}\n```"
+def test_backslashes_of_a_program_are_left_as_they_are(play: Played, code: str, output: str) -> None:
+    assert observation(play(call_action("", code), "Hm.")) == f"```output\n{output}\n```"
 
 
-def test_a_turn_is_not_run_again_in_the_next_one(chat: ChatFormat) -> None:
+def test_a_turn_is_not_run_again_in_the_next_one(play: Played) -> None:
     actions = [call_action("", "print('once')"), call_action("", "print('twice')"), "Hm."]
-    assert observation(play(chat, *actions), 1) == "```output\ntwice\n```"
+    assert observation(play(*actions), 1) == "```output\ntwice\n```"
 
 
 # Observations
 
 
-def test_long_output_is_cut_in_the_middle(chat: ChatFormat) -> None:
-    shown = observation(play(chat, call_action("", "print('a' * 5000 + 'z')"), "Hm.", max_tokens=4000))
-    assert len(shown) < 400
+def test_long_output_is_cut_in_the_middle(play: Played) -> None:
+    shown = observation(play(call_action("", "print('a' * 5000 + 'z')"), "Hm.", max_tokens=4000))
+    assert len(shown) < 2400
     assert shown.endswith("z\n```")
 
 
@@ -151,57 +150,57 @@ def test_a_broken_sandbox_ends_the_run_with_an_error_and_not_the_process(chat: C
 # What is stored, and what is judged
 
 
-def test_the_end_of_the_horizon_writes_nothing_into_the_policys_mouth(chat: ChatFormat) -> None:
+def test_the_end_of_the_horizon_writes_nothing_into_the_policys_mouth(chat: ChatFormat, play: Played) -> None:
     actions = [call_action("", "print(42)")] * 2
-    trajectory = play(chat, *actions, horizon=2)
+    trajectory = play(*actions, horizon=2)
     assert [turn.action for turn in trajectory.turns] == actions
     assert [turn.action_ids for turn in trajectory.turns] == [chat.action_ids(action) for action in actions]
     assert trajectory.turns[-1].observation_ids == []
 
 
-def test_an_output_is_never_judged_as_the_answer(chat: ChatFormat) -> None:
+def test_an_output_is_never_judged_as_the_answer(play: Played) -> None:
     for actions in ([call_action("", "print(42)")] * 2, [call_action("", r"print('\\boxed{42}')"), "Hm."]):
-        trajectory = play(chat, *actions, horizon=2)
+        trajectory = play(*actions, horizon=2)
         assert (trajectory.prediction, trajectory.reward) == (None, 0.0)
 
 
-def test_a_rule_in_an_action_cuts_nothing_off(chat: ChatFormat) -> None:
+def test_a_rule_in_an_action_cuts_nothing_off(play: Played) -> None:
     action = "First.\n\n---\n\nThen.\n\n---\n" + answer_action("42")
-    trajectory = play(chat, action)
+    trajectory = play(action)
     assert trajectory.turns[0].action == action
     assert trajectory.prediction == "42"
 
 
-def test_an_action_that_repeats_the_question_is_kept_whole(chat: ChatFormat) -> None:
+def test_an_action_that_repeats_the_question_is_kept_whole(play: Played) -> None:
     action = f"{PROBLEM.question} {PROBLEM.question} {answer_action('42')}"
-    assert play(chat, action).turns[0].action == action
+    assert play(action).turns[0].action == action
 
 
 # Labels and masks
 
 
-def test_every_sample_can_become_part_of_a_pair(chat: ChatFormat) -> None:
+def test_every_sample_can_become_part_of_a_pair(play: Played) -> None:
     call = call_action("", "print(6 * 7)")
-    wrong = [replace(play(chat, call, answer_action(str(n))), sample=n) for n in (1, 2)]
-    right = replace(play(chat, call_action("So", "print(42)"), answer_action("42")), sample=3)
+    wrong = [replace(play(call, answer_action(str(n))), sample=n) for n in (1, 2)]
+    right = replace(play(call_action("So", "print(42)"), answer_action("42")), sample=3)
     pairs, _ = make_pairs([wrong[0], right])
     assert [(pair.chosen, pair.rejected) for pair in pairs] == [(3, 1)]
 
 
-def test_a_failed_program_drops_a_right_trajectory_and_not_a_wrong_one(chat: ChatFormat) -> None:
+def test_a_failed_program_drops_a_right_trajectory_and_not_a_wrong_one(play: Played) -> None:
     failed = call_action("", "1 / 0")
-    lucky = replace(play(chat, failed, answer_action("42")), sample=1)
-    unlucky = replace(play(chat, failed, answer_action("41")), sample=2)
-    right = replace(play(chat, call_action("", "print(42)"), answer_action("42")), sample=3)
+    lucky = replace(play(failed, answer_action("42")), sample=1)
+    unlucky = replace(play(failed, answer_action("41")), sample=2)
+    right = replace(play(call_action("", "print(42)"), answer_action("42")), sample=3)
     pairs, count = make_pairs([lucky, unlucky, right])
     assert [(pair.chosen, pair.rejected) for pair in pairs] == [(3, 2)]
     assert count.dropped == {"right after a failed call": 1}
 
 
-def test_the_mask_keeps_what_was_sampled_and_nothing_of_the_template(chat: ChatFormat) -> None:
+def test_the_mask_keeps_what_was_sampled_and_nothing_of_the_template(chat: ChatFormat, play: Played) -> None:
     call, wrong, right = call_action("", "print(42)"), answer_action("41"), answer_action("42")
-    chosen = replace(play(chat, call, right), sample=1)
-    rejected = replace(play(chat, call_action("So", "print(42)"), wrong), sample=2)
+    chosen = replace(play(call, right), sample=1)
+    rejected = replace(play(call_action("So", "print(42)"), wrong), sample=2)
     rows, _ = pair_dataset(make_pairs([chosen, rejected])[0], max_length=4000)
     kept = [token for token, mask in zip(rows[0]["chosen_ids"], rows[0]["chosen_mask"], strict=True) if mask]
     assert kept == chat.action_ids(call) + chat.action_ids(right)

@@ -2,8 +2,12 @@
 
 import re
 
-# A fence opens at the start of a line; it is complete only with a closing fence on a line of its own.
-_BLOCK = re.compile(r"^```python[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+OUTPUT_FENCE = "```output"  # what opens an observation
+
+# A fence opens at the start of a line, or behind the blank that some templates have in front of an action; it is
+# complete only with a closing fence on a line of its own.
+_OPENING = r"(?:^|\A )```python"
+_BLOCK = re.compile(_OPENING + r"[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 
 
 def call_action(thought: str, code: str) -> str:
@@ -18,7 +22,21 @@ def answer_action(answer: str) -> str:
 
 def observation_text(output: str) -> str:
     """What the policy is shown of an execution, in the form of the paper (§2.1 of its SFT data)."""
-    return f"```output\n{output}\n```"
+    return f"{OUTPUT_FENCE}\n{output}\n```"
+
+
+def inline_observation(action: str, observation: str) -> str:
+    """What the environment adds to an action's text when the observation stands in the same turn.
+
+    Args:
+        action: The action's text. If it ends with the opening of the observation's block, the policy sampled that, and
+            it is not repeated.
+        observation: The whole block, as `observation_text` makes it.
+    """
+    _, opening, sampled = action.rpartition(OUTPUT_FENCE)
+    if opening and "```" not in sampled:
+        return observation.removeprefix(OUTPUT_FENCE).removeprefix(sampled) + "\n"
+    return ("" if action.endswith("\n") else "\n") + observation + "\n"
 
 
 def last_program(action: str) -> str | None:
@@ -27,7 +45,7 @@ def last_program(action: str) -> str | None:
     A block that was never closed is no program: running the one before it would answer a question that was not asked.
     """
     blocks = _BLOCK.findall(action)
-    unclosed = re.search(r"^```python", _BLOCK.sub("", action), re.MULTILINE)
+    unclosed = re.search(_OPENING, _BLOCK.sub("", action), re.MULTILINE)
     return str(blocks[-1]) if blocks and not unclosed else None
 
 

@@ -202,11 +202,12 @@ class ChatFormat:
         space there; then it is encoded behind an ordinary character. Which of them serve is tried out.
         """
         end = self.template.seams.end_of_turn
-        if all(self._decode(self._encode(end + text)) == end + text for text in ("x", "\nx", " x")):
-            return self._with_ids([end])
-        ordinary = [end + sign for sign in ("\n", "x", ".")]
-        clean = [wall for wall in ordinary if self._decode(self._encode(wall)) == wall]
-        return self._with_ids(clean or [end])
+        walls = self._with_ids([end, *[end + sign for sign in ("\n", "x", ".")]])
+        serving = [(wall, ids) for wall, ids in walls if self._goes_on_behind(wall, self._decode(ids))]
+        return serving or walls[:1]
+
+    def _goes_on_behind(self, wall: str, decoded: str) -> bool:
+        return all(self._decode(self._encode(wall + text)) == decoded + text for text in ("x", "\nx", " x"))
 
     def _first_messages(self) -> list[Message]:
         solved = [

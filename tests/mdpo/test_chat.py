@@ -175,6 +175,19 @@ def test_a_role_that_the_template_refuses_is_named_with_the_roles_that_work(toke
         ChatFormat(with_template(tokenizer, STRICT), role="tool")
 
 
+def test_a_role_that_the_template_refuses_only_in_the_second_turn_is_refused(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    once = CHATML.replace(
+        "%}<|im_start|>{{ m.role }}",
+        "%}{% if loop.index0 == 4 and m.role == 'tool' %}{{ raise_exception('one call only') }}{% endif %}"
+        "<|im_start|>{{ m.role }}",
+        1,
+    )
+    with pytest.raises(ChatTemplateError, match=r"number 5 of .*one call only; .*: user, ipython, inline$"):
+        ChatFormat(with_template(tokenizer, once), role="tool")
+
+
 def test_a_system_prompt_that_the_template_refuses_is_named(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(ChatTemplateError, match=r"the system message, number 1 of .*leave `policy\.system` out"):
         ChatFormat(with_template(tokenizer, STRICT), system="S")

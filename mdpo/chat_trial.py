@@ -71,9 +71,8 @@ def _all(chat: "ChatFormat") -> Iterator[Difference]:
         # Inline there is one turn, so no earlier one.
         trials = [_continued(chat, name, action, turns) for turns in (() if chat.role == "inline" else _TURNS)]
         yield from [difference for difference in trials if difference is not None][:1]
-        ended = _finished(
-            chat, name, [thought + ACTION, action.removeprefix(thought) if chat.role == "inline" else action]
-        )
+        second = action.removeprefix(thought) if chat.role == "inline" else action
+        ended = _finished(chat, name, [thought + ACTION, second])
         if ended is not None:
             yield ended
 

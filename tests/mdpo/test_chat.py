@@ -1,6 +1,6 @@
 """The chat format: examples, errors, and what must not happen between a text and its tokens.
 
-What each family of templates does is specified in `test_chat_templates.py`.
+What each family of templates does is specified in `test_chat_templates.py`, tokenizers in `test_chat_tokenizers.py`.
 """
 
 from typing import Any

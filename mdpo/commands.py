@@ -43,7 +43,14 @@ def checkpoint_of(talk: Talk) -> str | Path:
 
 def policy_config(talk: Talk) -> PolicyConfig:
     """The options as a section of the configuration."""
-    return PolicyConfig(model=talk.model, dtype=talk.dtype, observation_role=talk.role, system=talk.system)
+    return PolicyConfig(
+        model=talk.model,
+        dtype=talk.dtype,
+        observation_role=talk.role,
+        system=talk.system,
+        examples=str(talk.examples) if talk.examples else None,
+        history=talk.history,
+    )
 
 
 def engine_config(sampler: Sampler) -> EngineConfig:

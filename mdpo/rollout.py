@@ -184,6 +184,7 @@ class _Conversation:
             top_p=self.sampling.top_p,
             max_tokens=min(room, self.sampling.max_action_tokens),
             stop_token_ids=self.agent.chat.stop_ids,
+            stop_strings=self.agent.chat.stop_strings if self.sampling.tool else (),
             seed=int.from_bytes(digest, "big"),
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.markup import escape
 
 from eval import Problem
 from mdpo.chat import ChatFormat
@@ -15,7 +16,7 @@ from mdpo.checkpoint import load_tokenizer
 from mdpo.collect import collect
 from mdpo.config import EngineConfig, EvalConfig, PolicyConfig, RolloutConfig, SandboxConfig
 from mdpo.data import pair_dataset, sft_dataset
-from mdpo.demonstration import Demonstration
+from mdpo.demonstration import Demonstration, read_demonstrations
 from mdpo.display import Display, Task
 from mdpo.dtypes import torch_dtype
 from mdpo.engines.base import Engine
@@ -88,7 +89,15 @@ def _bounded(config: RolloutConfig, seed: int, temperature: float, top_p: float)
 
 def chat_format(policy: str | Path, talk: PolicyConfig) -> ChatFormat:
     """How a policy is talked to."""
-    return ChatFormat(load_tokenizer(policy), talk.observation_role, talk.system)
+    examples = () if talk.examples is None else tuple(read_demonstrations(Path(talk.examples), "policy.examples"))
+    return ChatFormat(
+        load_tokenizer(policy),
+        talk.observation_role,
+        talk.system,
+        examples=examples,
+        history=talk.history,
+        template_args=talk.template_args,
+    )
 
 
 def open_engine(policy: str | Path, dtype: torch.dtype, config: EngineConfig, context_length: int) -> Engine:
@@ -137,6 +146,8 @@ async def open_agent(
         with display.task(f"Starting the {engine_config.kind} engine on {policy}"):
             # The chat format first: a template that cannot be used should not cost an engine's start.
             chat = chat_format(policy, talk)
+            for difference in chat.rewrites:
+                display.say(f"[yellow]note:[/] {escape(str(difference))}")
             engine = await asyncio.to_thread(open_engine, policy, torch_dtype(talk.dtype), engine_config, max_tokens)
             stack.push_async_callback(engine.close)
             sandbox = None if limits is None else await stack.enter_async_context(Sandbox(limits))

@@ -1,16 +1,23 @@
+import asyncio
 import doctest
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 import mdpo.data
-from mdpo.chat import ChatFormat
+from eval import Problem
+from mdpo.chat import ChatFormat, ObservationRole
 from mdpo.data import IGNORE, PairCollator, demonstration_ids, pair_dataset, sft_dataset, trajectory_dataset
 from mdpo.demonstration import Demonstration
+from mdpo.engines.base import Completion, SamplingParams
 from mdpo.errors import TrainingError
 from mdpo.preference import Pair
 from mdpo.render import observation_text
+from mdpo.rollout import Agent, Sampling, attempt
 from mdpo.trajectory import Trajectory, Turn
+from sandbox import Sandbox
 
 PAIR = Pair("p", 0, 1, [1, 2], [3, 4, 5, 6], [1, 0, 0, 1], [7, 8], [1, 1])
 
@@ -74,6 +81,44 @@ def test_a_demonstration_has_the_ids_that_a_rollout_of_it_would_have(
                 messages.append({"role": "user", "content": observation_text(observation)})
         ids, _ = demonstration_ids(demonstration, chat)
         assert ids == tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
+
+
+class Actor:
+    """An engine that samples the actions of a demonstration; inline it stops where the observation opens."""
+
+    context_length = 512
+
+    def __init__(self, chat: ChatFormat, actions: Sequence[str]) -> None:
+        last = len(actions) - 1
+        self.replies = [chat.action_ids(text, first=n == 0, last=n == last) for n, text in enumerate(actions)]
+
+    async def generate(self, prompt_ids: list[int], params: SamplingParams) -> Completion:
+        ids = self.replies.pop(0)
+        return Completion(ids, [-1.0] * len(ids), "stop")
+
+    async def load(self, checkpoint: Path) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("role", ["user", "tool", "ipython", "inline"])
+def test_a_demonstration_has_the_ids_and_the_mask_that_a_rollout_of_its_actions_stores(
+    tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration], role: ObservationRole
+) -> None:
+    chat = ChatFormat(tokenizer, role, "Be brief.", examples=demonstrations[:1])
+    demonstration = demonstrations[1]
+    problem = Problem("p", demonstration.question, demonstration.answer, "test")
+
+    async def work() -> Trajectory:
+        async with Sandbox() as sandbox:
+            engine = Actor(chat, demonstration.actions)
+            return await attempt(Agent(engine, chat, sandbox, "actor"), problem, 0, Sampling(max_tokens=512))
+
+    trajectory = asyncio.run(work())
+    assert (trajectory.stop_reason, trajectory.reward) == ("answered", 1.0)
+    ids, mask = demonstration_ids(demonstration, chat)
+    assert trajectory.prompt_ids + trajectory.completion_ids == ids
+    assert [0] * len(trajectory.prompt_ids) + trajectory.completion_mask == mask
 
 
 def test_only_actions_and_their_ends_of_turn_are_labels(

@@ -1,6 +1,13 @@
 import pytest
 
-from mdpo.render import after_programs, call_action, last_program, observation_text, outside_programs
+from mdpo.render import (
+    after_programs,
+    call_action,
+    inline_observation,
+    last_program,
+    observation_text,
+    outside_programs,
+)
 
 TWO = "First.\n```python\nx = 1\n```\nThen.\n```python\nprint(x)\n```\nDone."
 
@@ -11,6 +18,8 @@ TWO = "First.\n```python\nx = 1\n```\nThen.\n```python\nprint(x)\n```\nDone."
         (call_action("Compute.", "print(1)"), "print(1)\n"),
         (TWO, "print(x)\n"),
         ("```python\nprint('```')\n```", "print('```')\n"),  # a fence inside a line closes nothing
+        (" ```python\nprint(1)\n```", "print(1)\n"),  # some templates have a blank in front of an action
+        ("```python\nprint(1)\n```\n```output", "print(1)\n"),  # a stop string ended the action
         ("no program", None),
         ("```python\nprint(1)", None),  # never closed
         ("```python\nx = 1\n```\n```python\nprint(x", "x = 1\n"),  # the last one was never closed
@@ -36,3 +45,17 @@ def test_what_stands_outside_and_after_the_programs() -> None:
 
 def test_an_observation_is_fenced() -> None:
     assert observation_text("7") == "```output\n7\n```"
+
+
+@pytest.mark.parametrize(
+    ("action", "added"),
+    [
+        ("```\n```output", "\n7\n```\n"),
+        ("```\n```output\n", "7\n```\n"),
+        ("```", "\n```output\n7\n```\n"),  # the end of a program is no beginning of an observation
+        ("```\n", "```output\n7\n```\n"),
+        ("```output\n6\n```\n```python\nx\n```", "\n```output\n7\n```\n"),  # an earlier block is over
+    ],
+)
+def test_inline_only_what_the_action_lacks_of_the_observation_is_added(action: str, added: str) -> None:
+    assert inline_observation(action, "```output\n7\n```") == added

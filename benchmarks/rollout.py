@@ -7,12 +7,14 @@ All play the same turns of the quickstart's policy: (a) the engine alone on the 
 request after another over HTTP. The engines have the same settings, with their caches emptied before each run, and each
 turn has its own seed, so the tokens agree but for the rounding of floating-point numbers in differing batches.
 
-The tool answers with what the real sandbox printed in an untimed pass before, after a latency that is drawn from a heavy
-tail (lognormal, median 20 ms, 99th percentile 2 s) for each problem, sample and turn. So what differs is the waiting,
-and not which program takes a core from the engine. The rollout with the real sandbox and no such latency is shown too.
+The tool answers with what the real sandbox printed in an untimed pass before, after a latency that is drawn from a
+heavy tail (lognormal, median 20 ms, 99th percentile 2 s) for each problem, sample and turn. So what differs is the
+waiting, and not which program takes a core from the engine. The rollout with the real sandbox and no such latency is
+shown too.
 
-Rounds are interleaved, ratios are taken within a round, and the median counts. What the rollout itself costs is measured
-with an engine and a tool that answer at once with what they answered before.
+Rounds are interleaved, ratios are taken within a round, and the median counts. What the rollout itself costs is
+measured with an engine and a tool that answer at once with what they answered before. The memory of many trajectories
+is `rollout_memory.py`'s, in a process of its own.
 """
 
 import argparse
@@ -169,7 +171,8 @@ def bars(found: Found, memory: Cost) -> list[Bar]:
 
 
 def show(found: Found, memory: Cost, machine: str, console: Console) -> None:
-    table = Table("way", "trajectories", "tokens", "seconds", "tokens/s", "b, times", title=machine, title_justify="left")
+    columns = ("way", "trajectories", "tokens", "seconds", "tokens/s", "b, times")
+    table = Table(*columns, title=machine, title_justify="left")
     for name, rounds in found.ways.items():
         tokens = " ".join(dict.fromkeys(f"{r.tokens:,}" for r in rounds))
         figures = (f"{median(r.seconds for r in rounds):.1f}", f"{median(r.rate for r in rounds):,.0f}")
@@ -179,7 +182,8 @@ def show(found: Found, memory: Cost, machine: str, console: Console) -> None:
                   f"{real.seconds:.1f}", f"{real.rate:,.0f}", "")  # fmt: skip
     console.print(table)
     rollout = found.ways[OURS]
-    off = max(abs(r.tokens / b.tokens - 1) for n in (ALONE, IN_STEP) for r, b in zip(found.ways[n], rollout, strict=True))
+    others = (zip(found.ways[name], rollout, strict=True) for name in (ALONE, IN_STEP))
+    off = max(abs(other.tokens / b.tokens - 1) for pairs in others for other, b in pairs)
     client = [r.tokens / tokens - 1 for r, tokens in zip(found.ways[CLIENT], found.client_tokens, strict=True)]
     latencies = sorted(found.latencies)
     lines = [

@@ -28,12 +28,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # The folder of this file holds a `sandbox.py`; the package is the one beside the folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import httpx
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -49,6 +48,9 @@ from mdpo.quickstart.problems import generate_problems
 from mdpo.rollout import Sampling
 from mdpo.trajectory import read_trajectories
 from sandbox import Sandbox
+
+if TYPE_CHECKING:
+    import httpx  # comes with vLLM
 
 OF_ENGINE, TIMES_IN_STEP, TIMES_CLIENT, MICROSECONDS, MEGABYTES = 0.9, 1.5, 3.0, 50.0, 500.0
 ALONE, OURS, IN_STEP, CLIENT = "a  engine alone", "b  rollout", "c  in step", "d  chat client"
@@ -99,7 +101,7 @@ async def warm_up(stand: Stand, tool: Tool, folder: Path) -> Measured:
 
 
 async def one_round(
-    stand: Stand, client: httpx.AsyncClient, client_trajectories: int, folder: Path, found: Found
+    stand: Stand, client: "httpx.AsyncClient", client_trajectories: int, folder: Path, found: Found
 ) -> None:
     """Each way once. The load of the engine alone is what the rollout asked for in this round."""
     number = len(found.ways[OURS])

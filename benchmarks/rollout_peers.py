@@ -12,10 +12,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any
-
-import httpx
+from typing import IO, TYPE_CHECKING, Any
 
 from benchmarks.rollout_parts import TURN, Noting, Request, Stand, turn_seed
 from eval import Problem, check, extract_answer
@@ -23,6 +22,9 @@ from mdpo.engines.base import Completion, Engine, SamplingParams
 from mdpo.render import after_programs, last_program, observation_text, outside_programs
 from mdpo.rollout import attempt, collect
 from mdpo.trajectory import Trajectory, TrajectoryWriter
+
+if TYPE_CHECKING:
+    import httpx  # comes with vLLM
 
 START_SECONDS = 300.0
 
@@ -143,7 +145,7 @@ async def _batch(stand: Stand, attempts: Sequence[tuple[Problem, int]]) -> list[
     return await asyncio.gather(*(play(problem, sample) for problem, sample in attempts))
 
 
-async def chat_client(stand: Stand, client: httpx.AsyncClient, attempts: Sequence[tuple[Problem, int]]) -> Measured:
+async def chat_client(stand: Stand, client: "httpx.AsyncClient", attempts: Sequence[tuple[Problem, int]]) -> Measured:
     """One text request after another, one trajectory at a time; the server applies the template and tokenises."""
     began = time.perf_counter()
     tokens = 0
@@ -152,7 +154,7 @@ async def chat_client(stand: Stand, client: httpx.AsyncClient, attempts: Sequenc
     return Measured(time.perf_counter() - began, tokens, len(attempts))
 
 
-async def _chat(stand: Stand, client: httpx.AsyncClient, problem: Problem, sample: int) -> int:
+async def _chat(stand: Stand, client: "httpx.AsyncClient", problem: Problem, sample: int) -> int:
     """One trajectory; the number of its sampled tokens."""
     messages = [{"role": "user", "content": problem.question}]
     tokens = 0
@@ -175,7 +177,7 @@ async def _chat(stand: Stand, client: httpx.AsyncClient, problem: Problem, sampl
     return tokens
 
 
-async def _ask(stand: Stand, client: httpx.AsyncClient, messages: list[dict[str, str]]) -> dict[str, Any] | None:
+async def _ask(stand: Stand, client: "httpx.AsyncClient", messages: list[dict[str, str]]) -> dict[str, Any] | None:
     """The server's reply; `None` if the conversation has outgrown the context."""
     sampling = stand.sampling
     reply = await client.post(
@@ -188,19 +190,21 @@ async def _ask(stand: Stand, client: httpx.AsyncClient, messages: list[dict[str,
             "seed": TURN.get(),
         },
     )
-    if reply.status_code == httpx.codes.BAD_REQUEST and "context length" in reply.text:
+    if reply.status_code == HTTPStatus.BAD_REQUEST and "context length" in reply.text:
         return None
     answer: dict[str, Any] = reply.raise_for_status().json()
     return answer
 
 
 @asynccontextmanager
-async def serve(checkpoint: Path, context_length: int, in_flight: int) -> AsyncIterator[httpx.AsyncClient]:
+async def serve(checkpoint: Path, context_length: int, in_flight: int) -> AsyncIterator["httpx.AsyncClient"]:
     """vLLM's OpenAI-compatible server with the settings of `VLLMEngine` on a CPU, and a client for it.
 
     Raises:
         RuntimeError: It does not start; the end of its log says why.
     """
+    import httpx
+
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -228,11 +232,13 @@ async def serve(checkpoint: Path, context_length: int, in_flight: int) -> AsyncI
             await process.wait()
 
 
-async def _until_ready(client: httpx.AsyncClient, process: asyncio.subprocess.Process, log: IO[bytes]) -> None:
+async def _until_ready(client: "httpx.AsyncClient", process: asyncio.subprocess.Process, log: IO[bytes]) -> None:
+    import httpx
+
     until = time.monotonic() + START_SECONDS
     while process.returncode is None and time.monotonic() < until:
         try:
-            if (await client.get("/health")).status_code == httpx.codes.OK:
+            if (await client.get("/health")).status_code == HTTPStatus.OK:
                 return
         except httpx.TransportError:
             pass

@@ -3,10 +3,12 @@
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from mdpo.trajectory import Trajectory, Turn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Difference:
     diff: list[str]
 
 
-def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+def decode(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
     """The text of a run of ids as it is, special tokens included.
 
     A whole run at a time: a character may consist of several tokens.
@@ -30,7 +32,7 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def differences(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> Iterator[Difference]:
+def differences(trajectory: Trajectory, tokenizer: "PreTrainedTokenizerBase") -> Iterator[Difference]:
     """Each action whose ids do not decode to its text, and each observation that its decoded ids do not contain.
 
     An observation's ids hold the markup of the chat template around it. A special token that a program printed is
@@ -46,7 +48,7 @@ def differences(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> I
             yield _difference(f"turn {number}, observation", turn.observation, found)
 
 
-def _decoded_action(turn: Turn, tokenizer: PreTrainedTokenizerBase) -> str:
+def _decoded_action(turn: Turn, tokenizer: "PreTrainedTokenizerBase") -> str:
     """The action's ids as text, without the special token that ended it (the text is stored without it)."""
     text = decode(tokenizer, turn.action_ids)
     if text == turn.action or not turn.action_ids or turn.action_ids[-1] not in tokenizer.added_tokens_decoder:

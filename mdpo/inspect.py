@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.cells import chop_cells
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
-from transformers import PreTrainedTokenizerBase
 
 from mdpo.decoded import decode, differences
 from mdpo.errors import CheckpointError, DataError
 from mdpo.trajectory import Trajectory, Turn, read_trajectories
 from mdpo.visible import visible
 
-Load = Callable[[Trajectory], PreTrainedTokenizerBase | None]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _PROMPT, _ACTION, _OBSERVATION = "dim", "green", "yellow"
 _VERDICTS = ("wrong", "bold red"), ("right", "bold green")
@@ -84,19 +85,19 @@ def _print(console: Console, *lines: Text) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _loader(tokenizer: str | None, console: Console) -> Load:
+def _loader(tokenizer: str | None, console: Console) -> "Callable[[Trajectory], PreTrainedTokenizerBase | None]":
     """Finds the tokenizer of a trajectory, and says once of each policy that it has none to offer."""
 
     @lru_cache
-    def load(source: str) -> PreTrainedTokenizerBase | None:
-        # Only here: it takes seconds.
-        from mdpo.checkpoint import load_tokenizer
-
+    def load(source: str) -> "PreTrainedTokenizerBase | None":
         try:
             if tokenizer is not None or Path(source).is_dir():
+                # Only here: the import takes seconds.
+                from mdpo.checkpoint import load_tokenizer
+
                 return load_tokenizer(source)
             cause = f"there is no folder {source}"
-        except CheckpointError as error:
+        except (CheckpointError, OSError) as error:
             if tokenizer is not None:
                 raise
             cause = str(error)
@@ -165,7 +166,7 @@ def _action(action: str) -> Text:
     return text.append(visible(action[end:]))
 
 
-def _tokens(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase, width: int | None) -> Iterator[Text]:
+def _tokens(trajectory: Trajectory, tokenizer: "PreTrainedTokenizerBase", width: int | None) -> Iterator[Text]:
     """Every token, decoded run by run, behind its mask; the legend is last."""
     runs = [(trajectory.prompt_ids, 0, _PROMPT)]
     for turn in trajectory.turns:
@@ -198,7 +199,7 @@ def _legend(trajectory: Trajectory) -> Text:
     )
 
 
-def _check(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> Iterator[Text]:
+def _check(trajectory: Trajectory, tokenizer: "PreTrainedTokenizerBase") -> Iterator[Text]:
     """Whether the ids decode to the texts, and where not."""
     found = list(differences(trajectory, tokenizer))
     if not found:

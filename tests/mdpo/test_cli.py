@@ -96,9 +96,10 @@ def test_the_stages_work_one_by_one(tmp_path: Path) -> None:
     assert "96 trajectories in t.jsonl" in output
     assert len(list(read_trajectories(tmp_path / "t.jsonl"))) == 96
 
-    output = mdpo("inspect", "t.jsonl", "--right", "--count", 2, cwd=tmp_path)
-    assert output.count("mask 1") == 2
+    output = mdpo("inspect", "t.jsonl", "--right", "--count", 2, "--mask", cwd=tmp_path)
+    assert output.count("the ids decode to the texts") == 2
     assert "<|assistant|>" in output
+    assert "1 ┃ " in output
 
     assert " pairs from 96 trajectories of 24 problems" in mdpo("pairs", "t.jsonl", "--out", "p.jsonl", cwd=tmp_path)
     output = mdpo(

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from mdpo.checkpoint import architecture, difference
 from mdpo.engines.base import SamplingParams
+from mdpo.engines.server import ServerEngine
 from mdpo.engines.transformers import TransformersEngine
 from tests.mdpo.engine_contract import CONTEXT_LENGTH
 
@@ -30,6 +31,14 @@ async def drop(request: web.Request) -> None:
     assert request.transport is not None
     request.transport.abort()
     await asyncio.sleep(10)  # Cancelled: the connection is gone.
+
+
+async def cut(request: web.Request) -> None:
+    """Break off in the middle of the answer."""
+    response = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": "application/json"})
+    await response.prepare(request)
+    await response.write(b'{"choices": [')
+    await drop(request)
 
 
 async def hang(_: web.Request) -> None:
@@ -56,7 +65,7 @@ class StandIn:
         key: The API key that it asks for.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, loading: asyncio.Lock) -> None:
         self.folder, self.name, self.port = folder, str(folder), 0
         self.troubles: deque[Trouble] = deque()
         self.requests: list[tuple[float, dict[str, Any]]] = []
@@ -66,6 +75,8 @@ class StandIn:
         self.key: str | None = None
         self.loads: list[str] = []
         self.version = "default"
+        # transformers cannot load two models at once in one process, as several servers do.
+        self._loading = loading
         self._engine = TransformersEngine(folder, context_length=CONTEXT_LENGTH)
 
     @property
@@ -97,7 +108,8 @@ class StandIn:
 
     async def restart(self) -> None:
         """Come back with the weights of the first start."""
-        await self._engine.load(self.folder)
+        async with self._loading:
+            await self._engine.load(self.folder)
         self.version = "default"
         await self.start()
 
@@ -162,7 +174,8 @@ class StandIn:
             return web.json_response({"results": [difference(architecture(self.folder), architecture(checkpoint))]})
         self.loads.append(checkpoint)
         try:
-            await self._engine.load(Path(checkpoint))
+            async with self._loading:
+                await self._engine.load(Path(checkpoint))
         except Exception as error:  # noqa: BLE001 - vLLM answers so, whatever it was
             return _error(500, str(error), {})
         return web.json_response({"results": [None]})
@@ -182,7 +195,8 @@ def _error(code: int, message: str, headers: dict[str, str]) -> web.Response:
 @asynccontextmanager
 async def stand_ins(folder: Path, count: int = 1) -> AsyncIterator[list[StandIn]]:
     """Some servers of one checkpoint, closed when the block ends."""
-    servers = [StandIn(folder) for _ in range(count)]
+    loading = asyncio.Lock()
+    servers = [StandIn(folder, loading) for _ in range(count)]
     try:
         for server in servers:
             await server.start()
@@ -190,3 +204,23 @@ async def stand_ins(folder: Path, count: int = 1) -> AsyncIterator[list[StandIn]
     finally:
         for server in servers:
             await server.close()
+
+
+@asynccontextmanager
+async def served(folder: Path, count: int = 1, **options: Any) -> AsyncIterator[tuple[ServerEngine, list[StandIn]]]:
+    """An engine and its servers."""
+    async with stand_ins(folder, count) as servers:
+        engine = await ServerEngine.connect([server.url for server in servers], **options)
+        for server in servers:
+            server.requests.clear()
+        try:
+            yield engine, servers
+        finally:
+            await engine.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when it holds; fail after five seconds."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)

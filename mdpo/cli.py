@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mdpo import cli_eval
+from mdpo import cli_eval, cli_rollout
 from mdpo.display import Display
 from mdpo.errors import ConfigError, MdpoError
-from mdpo.options import Bounds, Sampler, Source, Talk, spread
+from mdpo.options import Talk, spread
 
 app = typer.Typer(
     name="mdpo",
@@ -26,6 +26,7 @@ app = typer.Typer(
 
 _INTERRUPTED = 130
 
+app.add_typer(cli_rollout.app, name="rollout")
 app.add_typer(cli_eval.app, name="eval")
 
 
@@ -54,33 +55,6 @@ def run_command(
     run(settings, folder, display)
     write_report(folder)
     print_result(folder, display.console)
-
-
-@app.command()
-@spread(split="train")
-def rollout(
-    talk: Talk,
-    source: Source,
-    out: Annotated[Path, typer.Option(help="The trajectory file; what it already holds is not sampled again.")],
-    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Attempts at each problem.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy decoding.")] = 1.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus mass.")] = 1.0,
-    *,
-    bounds: Bounds,
-    sampler: Sampler,
-) -> None:
-    """Sample trajectories: let a policy attempt problems with a Python interpreter."""
-    display = Display()
-    with display.task("Loading torch and transformers"):
-        from mdpo import commands
-        from mdpo.rollout import Sampling
-    limits = (bounds.horizon, bounds.max_action_tokens, bounds.max_tokens)
-    sampling = Sampling(samples, temperature, top_p, *limits, source.seed)
-    result = commands.rollout(talk, sampler, bounds, sampling, source, out, display)
-    display.say(
-        f"{result.trajectories:,} trajectories in {out}, {result.right:,} right "
-        f"({100 * result.accuracy:.1f} %); look at one: [bold]mdpo inspect {out}[/]"
-    )
 
 
 @app.command()

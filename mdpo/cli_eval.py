@@ -50,10 +50,10 @@ def evaluate(
         raise ConfigError("an evaluation needs a policy; name it with --model, or see `mdpo eval --help`")
     display = Display()
     with display.task("Loading torch and transformers"):
-        from mdpo.evaluation_commands import evaluate_policy, evaluation_sampling
+        from mdpo.evaluation_commands import evaluate_policy, evaluation_share
         from mdpo.evaluation_table import print_evaluation
-    sampling = evaluation_sampling(bounds, samples, temperature, top_p, tool, source.seed)
-    done = evaluate_policy(talk, sampler, bounds, sampling, source, out, display)
+    share = evaluation_share(bounds, samples, temperature, top_p, tool, source.seed)
+    done = evaluate_policy(talk, sampler, bounds, share, source, out, display)
     print_evaluation(done.settings, done.result, done.trajectories, done.record, display.console)
 
 

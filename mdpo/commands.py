@@ -9,16 +9,19 @@ import torch
 
 from eval import Problem
 from mdpo.checkpoint import resolve_checkpoint
+from mdpo.collect import read_ledger
 from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig, parse_yaml
 from mdpo.demonstration import read_demonstrations
 from mdpo.display import Display
 from mdpo.errors import ConfigError
-from mdpo.evaluation import Evaluation, evaluate
 from mdpo.options import Bounds, Sampler, Source, Talk, split_option
+from mdpo.plan import Ledger, Plan
 from mdpo.preference import read_pairs
 from mdpo.rollout import Sampling
 from mdpo.sources import load_problems
 from mdpo.stages import (
+    chat_format,
+    in_flight,
     open_agent,
     sample_trajectories,
     sandbox_limits,
@@ -27,7 +30,6 @@ from mdpo.stages import (
     train_on_pairs,
 )
 from mdpo.train.stage import TrainStage
-from mdpo.trajectory import Trajectory
 
 _CONVERTED = Path("runs") / "converted"  # checkpoints made from GGUF files
 
@@ -54,6 +56,20 @@ def sandbox_config(bounds: Bounds) -> SandboxConfig:
     return SandboxConfig(seconds=bounds.program_seconds, memory_mb=bounds.program_memory)
 
 
+def bounded(bounds: Bounds, temperature: float, top_p: float, seed: int) -> Sampling:
+    """How an attempt is sampled within the options' bounds."""
+    return Sampling(
+        temperature=temperature,
+        top_p=top_p,
+        horizon=bounds.horizon,
+        max_calls=bounds.max_calls,
+        max_action_tokens=bounds.max_action_tokens,
+        max_tokens=bounds.max_tokens,
+        seed=seed,
+        box_with_code=bounds.box_with_code,
+    )
+
+
 def problems_config(source: Source) -> ProblemsConfig:
     """The options as a section of the configuration."""
     return ProblemsConfig(
@@ -69,32 +85,36 @@ def sample(
     talk: Talk,
     sampler: Sampler,
     bounds: Bounds,
-    sampling: Sampling,
+    plan: Plan,
     problems: Sequence[Problem],
     title: str,
     out: Path,
     display: Display,
-) -> list[Trajectory]:
-    """Sample into a file what it still lacks of these problems; all their trajectories."""
+) -> Ledger:
+    """Sample into a file what it still lacks of a plan; what it holds then. No engine starts if it lacks nothing."""
+    policy, spoken, engine = checkpoint_of(talk), policy_config(talk), engine_config(sampler)
+    held = read_ledger(out, problems, plan, str(policy), chat_format(policy, spoken))
+    if held.complete:
+        return held
 
-    async def work() -> list[Trajectory]:
-        engine = engine_config(sampler)
-        limits = sandbox_limits(sandbox_config(bounds))
-        async with open_agent(checkpoint_of(talk), policy_config(talk), engine, limits, sampling, display) as agent:
-            trajectories, _ = await sample_trajectories(agent, problems, out, display, title, engine.max_rows)
-        return trajectories
+    async def work() -> Ledger:
+        tool = any(share.sampling.tool for share in plan.shares)
+        limits = sandbox_limits(sandbox_config(bounds)) if tool else None
+        async with open_agent(policy, spoken, engine, limits, bounds.max_tokens, display) as agent:
+            most = in_flight(sampler.in_flight, engine)
+            ledger, _ = await sample_trajectories(agent, problems, plan, out, display, title, most)
+        return ledger
 
     return asyncio.run(work())
 
 
 def rollout(
-    talk: Talk, sampler: Sampler, bounds: Bounds, sampling: Sampling, source: Source, out: Path, display: Display
-) -> Evaluation:
-    """Sample trajectories of a benchmark into a file; what they came to."""
+    talk: Talk, sampler: Sampler, bounds: Bounds, plan: Plan, source: Source, out: Path, display: Display
+) -> Ledger:
+    """Sample trajectories of a benchmark into a file; what it holds then."""
     problems = load_problems(problems_config(source), source.seed)
     title = f"{source.benchmark}: {len(problems)} problems"
-    trajectories = sample(talk, sampler, bounds, sampling, problems, title, out, display)
-    return evaluate(trajectories, problems, same=None)
+    return sample(talk, sampler, bounds, plan, problems, title, out, display)
 
 
 def train_policy(

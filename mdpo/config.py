@@ -81,6 +81,9 @@ class EngineConfig(Section):
     """GPUs that share one copy of the model (vLLM)."""
     memory_share: float = Field(default=0.9, gt=0, le=1)
     """Share of a GPU's memory that the engine takes (vLLM)."""
+    keep: bool = False
+    """Keep the engine running while a policy is trained, and load the next weights into it: no start at each iteration,
+    and memory for both at once."""
     threads: Count | None = None
     """CPU threads of torch, in training too; one is fastest for a tiny policy."""
 
@@ -96,25 +99,65 @@ class SandboxConfig(Section):
     """Longer output is cut in the middle."""
 
 
+class ShareConfig(Section):
+    """Some of the attempts at each problem."""
+
+    samples: Count
+    """How many."""
+    policy: Literal["current", "previous"] = "current"
+    """Who makes them: the policy of this iteration, or of the one before (the first iteration has only its own)."""
+    temperature: float | None = Field(default=None, ge=0)
+    """Default: `rollout.temperature`."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Default: `rollout.top_p`."""
+
+
+class ExtraConfig(Section):
+    """More attempts at the problems that have no right or no wrong one yet."""
+
+    most: Count
+    """Largest number of extra attempts at one problem."""
+    step: Count = 4
+    """How many are added at a time."""
+    budget: Count | None = None
+    """Largest number of extra attempts in an iteration."""
+
+
 class RolloutConfig(Section):
     """How trajectories are sampled for training."""
 
     problems: Count = 1000
     """Problems of each iteration; every iteration takes the next ones, and starts again when all were used."""
     samples: Count = 30
-    """Attempts at each problem."""
+    """Attempts at each problem, all alike; or give `shares`."""
+    shares: list[ShareConfig] | None = Field(default=None, min_length=1)
+    """Attempts at each problem by several policies or temperatures. The paper: 20 current, 10 previous."""
+    extra: ExtraConfig | None = None
+    """More attempts where they are needed."""
     temperature: float = Field(default=1.0, ge=0)
     """Sampling temperature."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus mass."""
     horizon: Count = 6
     """H, the largest number of actions."""
+    max_calls: Count | None = None
+    """Largest number of programs that are run; default: only the horizon bounds it."""
+    box_with_code: Literal["final", "run", "answer"] = "final"
+    """An action with a program and a boxed answer: `final`, a box after the program is the answer and any other waits
+    for the output; `run`, the program is always run; `answer`, a box outside the program is the answer."""
     max_action_tokens: Count = 512
     """Largest action, in tokens."""
     max_tokens: Count = 2048
     """Largest trajectory, the prompt included, in tokens."""
-    concurrency: Count = 256
-    """Attempts in flight."""
+    concurrency: Count | None = None
+    """Largest number of attempts in flight; default: half as many again as `engine.max_rows`, so that the engine stays
+    full while programs run."""
+
+    @model_validator(mode="after")
+    def _some_are_current(self) -> Self:
+        if self.shares is not None and all(share.policy == "previous" for share in self.shares):
+            raise ValueError("at least one of `shares` must be of the current policy")
+        return self
 
 
 class PairsConfig(Section):

@@ -124,6 +124,38 @@ class Comparison:
     method: Literal["McNemar, exact", "paired bootstrap"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What a trajectory contributes; its ids and texts, which are many times larger, are not kept."""
+
+    sample: int
+    reward: float
+    prediction: str | None
+    stop_reason: str
+    statuses: tuple[str | None, ...]
+    seconds: float
+    turns: int
+    sampled: int
+    tokens: int
+
+    @classmethod
+    def of(cls, trajectory: Trajectory) -> "_Attempt":
+        calls = [turn for turn in trajectory.turns if turn.code is not None]
+        sampled = sum(len(turn.action_ids) for turn in trajectory.turns)
+        observed = sum(len(turn.observation_ids) for turn in trajectory.turns)
+        return cls(
+            sample=trajectory.sample,
+            reward=trajectory.reward,
+            prediction=trajectory.prediction,
+            stop_reason=trajectory.stop_reason,
+            statuses=tuple(turn.status for turn in calls),
+            seconds=sum(turn.seconds for turn in calls),
+            turns=len(trajectory.turns),
+            sampled=sampled,
+            tokens=len(trajectory.prompt_ids) + sampled + observed,
+        )
+
+
 def evaluate(
     trajectories: Iterable[Trajectory], problems: Sequence[Problem], same: SameAnswers | None = check_many
 ) -> Evaluation:
@@ -144,7 +176,7 @@ def evaluate(
     means = [fmean(t.reward for t in each) for each in attempts]
     overall = score(means)
     ks = [*(2**i for i in range(samples.bit_length()) if 2**i < samples), samples]
-    tool = tool_use(flat)
+    tool = _tool_use(flat)
     return Evaluation(
         problems=len(problems),
         samples=samples,
@@ -157,10 +189,10 @@ def evaluate(
         by=_groups(problems, means),
         calls=tool.calls,
         tool=tool,
-        action_tokens=sum(_sampled(t) for t in flat),
-        turns=lengths([len(t.turns) for t in flat]),
-        sampled=lengths([_sampled(t) for t in flat]),
-        tokens=lengths([len(t.prompt_ids) + len(t.completion_ids) for t in flat]),
+        action_tokens=sum(t.sampled for t in flat),
+        turns=lengths([t.turns for t in flat]),
+        sampled=lengths([t.sampled for t in flat]),
+        tokens=lengths([t.tokens for t in flat]),
         stop_reasons=dict(Counter(t.stop_reason for t in flat).most_common()),
     )
 
@@ -192,21 +224,25 @@ def compare(first: Iterable[Trajectory], second: Iterable[Trajectory]) -> Compar
     return Comparison(score(x), score(y), bootstrap_paired(x, y, CONFIDENCE), "paired bootstrap")
 
 
-def tool_use(trajectories: Sequence[Trajectory]) -> ToolUse:
+def tool_use(trajectories: Iterable[Trajectory]) -> ToolUse:
     """How programs were used in some trajectories, at least one."""
-    calls = [turn for t in trajectories for turn in t.turns if turn.code is not None]
-    answers = [t for t in trajectories if t.stop_reason == "answered"]
-    after = [t for t in answers if any(turn.status not in (None, "ok") for turn in t.turns)]
-    status = Counter(turn.status for turn in calls)
+    return _tool_use([_Attempt.of(trajectory) for trajectory in trajectories])
+
+
+def _tool_use(attempts: Sequence[_Attempt]) -> ToolUse:
+    calls = sum(len(each.statuses) for each in attempts)
+    answers = [each for each in attempts if each.stop_reason == "answered"]
+    after = [each for each in answers if any(status != "ok" for status in each.statuses)]
+    status = Counter(status for each in attempts for status in each.statuses)
     return ToolUse(
-        calls=len(calls) / len(trajectories),
-        used=sum(t.calls > 0 for t in trajectories) / len(trajectories),
-        errors=_share(status["error"], len(calls)),
-        timeouts=_share(status["timeout"], len(calls)),
-        other_failures=_share(len(calls) - status["ok"] - status["error"] - status["timeout"], len(calls)),
+        calls=calls / len(attempts),
+        used=sum(bool(each.statuses) for each in attempts) / len(attempts),
+        errors=_share(status["error"], calls),
+        timeouts=_share(status["timeout"], calls),
+        other_failures=_share(calls - status["ok"] - status["error"] - status["timeout"], calls),
         answers_after_error=_share(len(after), len(answers)),
-        right_after_error=_share(sum(t.reward > 0.5 for t in after), len(after)),
-        seconds=fmean(turn.seconds for turn in calls) if calls else None,
+        right_after_error=_share(sum(each.reward > 0.5 for each in after), len(after)),
+        seconds=sum(each.seconds for each in attempts) / calls if calls else None,
     )
 
 
@@ -216,9 +252,9 @@ def lengths(values: Sequence[int]) -> Lengths:
     return Lengths(fmean(ordered), median(ordered), ordered[math.ceil(0.95 * len(ordered)) - 1], ordered[-1])
 
 
-def _by_problem(trajectories: Iterable[Trajectory], problems: Sequence[Problem]) -> list[list[Trajectory]]:
-    """The trajectories of each problem, in the order of the problems and of the samples."""
-    attempts: dict[str, list[Trajectory]] = {problem.id: [] for problem in problems}
+def _by_problem(trajectories: Iterable[Trajectory], problems: Sequence[Problem]) -> list[list[_Attempt]]:
+    """The attempts at each problem, in the order of the problems and of the samples."""
+    attempts: dict[str, list[_Attempt]] = {problem.id: [] for problem in problems}
     golds = {problem.id: problem.answer for problem in problems}
     for trajectory in trajectories:
         if trajectory.problem_id not in attempts:
@@ -228,7 +264,7 @@ def _by_problem(trajectories: Iterable[Trajectory], problems: Sequence[Problem])
                 f"a trajectory of problem {trajectory.problem_id} was judged by another gold answer "
                 f"({trajectory.answer}, now {golds[trajectory.problem_id]}); use another --out to judge anew"
             )
-        attempts[trajectory.problem_id].append(trajectory)
+        attempts[trajectory.problem_id].append(_Attempt.of(trajectory))
     counts = Counter(len(each) for each in attempts.values())
     if len(counts) != 1 or 0 in counts:
         raise DataError(
@@ -238,7 +274,7 @@ def _by_problem(trajectories: Iterable[Trajectory], problems: Sequence[Problem])
     return [sorted(each, key=lambda t: t.sample) for each in attempts.values()]
 
 
-def _majority(attempts: Sequence[Sequence[Trajectory]], ks: Sequence[int], same: SameAnswers) -> dict[int, Score]:
+def _majority(attempts: Sequence[Sequence[_Attempt]], ks: Sequence[int], same: SameAnswers) -> dict[int, Score]:
     """maj@k for each k; every pair of a problem's different texts is compared once."""
     answers = [[t.prediction for t in each] for each in attempts]
     pairs = {
@@ -280,12 +316,8 @@ def _rewards(trajectories: Iterable[Trajectory]) -> dict[tuple[str, str, str], l
     return rewards
 
 
-def _right(attempts: Sequence[Trajectory]) -> int:
+def _right(attempts: Sequence[_Attempt]) -> int:
     return sum(t.reward > 0.5 for t in attempts)
-
-
-def _sampled(trajectory: Trajectory) -> int:
-    return sum(len(turn.action_ids) for turn in trajectory.turns)
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -2,17 +2,26 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mdpo.commands import checkpoint_of, engine_config, policy_config, problems_config, sample, sandbox_config
+from mdpo.collect import read_asked
+from mdpo.commands import (
+    bounded,
+    checkpoint_of,
+    engine_config,
+    policy_config,
+    problems_config,
+    sample,
+    sandbox_config,
+)
 from mdpo.display import Display
 from mdpo.errors import ConfigError
 from mdpo.evaluation import Evaluation, evaluate
 from mdpo.evaluation_file import claim, settings, short_digest, write_record
 from mdpo.options import Bounds, Sampler, Source, Talk
-from mdpo.rollout import Sampling
+from mdpo.plan import Plan, Share
 from mdpo.sources import load_problems
 
 _SEVERAL_TEMPERATURE = 0.7  # of the paper's pass@n
@@ -28,9 +37,9 @@ class Measured:
     record: Path
 
 
-def evaluation_sampling(
+def evaluation_share(
     bounds: Bounds, samples: int, temperature: float | None, top_p: float, tool: bool, seed: int
-) -> Sampling:
+) -> Share:
     """How a policy is evaluated; greedy decoding for one attempt, the paper's temperature of 0.7 for several.
 
     Raises:
@@ -40,13 +49,11 @@ def evaluation_sampling(
         temperature = 0.0 if samples == 1 else _SEVERAL_TEMPERATURE
     if samples > 1 and temperature == 0:
         raise ConfigError(f"{samples} greedy attempts are {samples} times the same; give a --temperature above 0")
-    return Sampling(
-        samples, temperature, top_p, bounds.horizon, bounds.max_action_tokens, bounds.max_tokens, seed, tool
-    )
+    return Share(replace(bounded(bounds, temperature, top_p, seed), tool=tool), samples)
 
 
 def evaluate_policy(
-    talk: Talk, sampler: Sampler, bounds: Bounds, sampling: Sampling, source: Source, out: Path | None, display: Display
+    talk: Talk, sampler: Sampler, bounds: Bounds, share: Share, source: Source, out: Path | None, display: Display
 ) -> Measured:
     """Evaluate a policy on a benchmark and write the result beside the trajectories; goes on where it was stopped."""
     chosen = problems_config(source)
@@ -56,7 +63,7 @@ def evaluate_policy(
         policy_config(talk),
         engine_config(sampler),
         sandbox_config(bounds),
-        sampling,
+        share,
         chosen,
         len(problems),
         source.seed,
@@ -64,7 +71,9 @@ def evaluate_policy(
     path = out or default_file(made_with)
     claim(path, made_with)
     title = f"{made_with['benchmark']}: {len(problems):,} problems"
-    result = evaluate(sample(talk, sampler, bounds, sampling, problems, title, path, display), problems)
+    plan = Plan((share,))
+    sample(talk, sampler, bounds, plan, problems, title, path, display)
+    result = evaluate(read_asked(path, problems, plan), problems)
     return Measured(made_with, result, path, write_record(path, made_with, result))
 
 

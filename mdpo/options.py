@@ -39,6 +39,15 @@ class Sampler:
         typer.Option(help="Who samples: vllm, or transformers for tiny models and no vLLM."),
     ] = "vllm"
     max_rows: Annotated[int, typer.Option(min=1, help="Largest number of requests sampled together.")] = 256
+    in_flight: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Largest number of trajectories in flight; default: half as many again as --max-rows, so that the "
+            "engine stays full while programs run.",
+            show_default=False,
+        ),
+    ] = None
     tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model (vLLM).")] = 1
 
 
@@ -80,6 +89,16 @@ class Bounds:
     """How far a trajectory and a program may go."""
 
     horizon: Annotated[int, typer.Option(min=1, help="Largest number of actions.")] = 6
+    max_calls: Annotated[
+        int | None, typer.Option(min=1, help="Largest number of programs; default: the horizon.", show_default=False)
+    ] = None
+    box_with_code: Annotated[
+        Literal["final", "run", "answer"],
+        typer.Option(
+            help="An action with a program and a boxed answer: final, a box after the program is the answer; run, the "
+            "program is always run; answer, a box outside the program is the answer."
+        ),
+    ] = "final"
     max_action_tokens: Annotated[int, typer.Option(min=1, help="Largest action, in tokens.")] = 512
     max_tokens: Annotated[int, typer.Option(min=1, help="Largest trajectory, the prompt included, in tokens.")] = 2048
     program_seconds: Annotated[float, typer.Option(min=0.1, help="Time of one program.")] = 5.0

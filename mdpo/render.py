@@ -2,8 +2,11 @@
 
 import re
 
-# A fence opens at the start of a line; it is complete only with a closing fence on a line of its own.
-_BLOCK = re.compile(r"^```python[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+# A fence opens at the start of a line; it is complete only with a closing fence on a line of its own, and a new fence
+# before that shows that it was never closed.
+_BLOCK = re.compile(
+    r"^ {0,3}```(?:python3?|py)[ \t]*\r?\n((?:(?! {0,3}```).*\n)*) {0,3}```[ \t]*\r?$", re.MULTILINE | re.IGNORECASE
+)
 
 
 def call_action(thought: str, code: str) -> str:
@@ -24,11 +27,10 @@ def observation_text(output: str) -> str:
 def last_program(action: str) -> str | None:
     """The program of the last complete ```` ```python ```` block of an action, `None` if there is none.
 
-    A block that was never closed is no program: running the one before it would answer a question that was not asked.
+    A block that was never closed is no program.
     """
     blocks = _BLOCK.findall(action)
-    unclosed = re.search(r"^```python", _BLOCK.sub("", action), re.MULTILINE)
-    return str(blocks[-1]) if blocks and not unclosed else None
+    return str(blocks[-1]) if blocks else None
 
 
 def outside_programs(action: str) -> str:

@@ -1,78 +1,83 @@
-"""Rollout: one trajectory as a coroutine, many of them at once, and what a kill interrupted is sampled later.
+"""Rollout: one trajectory as a coroutine that reads like the paper's loop.
 
-A trajectory reads like the paper's loop: act, run the program, observe, until it stops. None waits for another's turn:
-the engine batches what is ready, and the sandbox works while the engine samples.
+Act, run the program, observe, until it stops. None waits for another's turn: the engine batches what is ready, and the
+sandbox works while the engine samples. `mdpo/collect.py` runs many of them at once.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Literal
 
 from eval import Problem, check, extract_answer
 from mdpo.chat import ChatFormat
-from mdpo.engines.base import Engine, SamplingParams
-from mdpo.errors import DataError
+from mdpo.engines.base import Completion, Engine, SamplingParams
 from mdpo.render import after_programs, last_program, observation_text, outside_programs
-from mdpo.trajectory import StopReason, Trajectory, TrajectoryWriter, Turn, read_trajectories
+from mdpo.trajectory import StopReason, Trajectory, Turn
 from sandbox import Sandbox, Session
+
+BoxWithCode = Literal["final", "run", "answer"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How trajectories are sampled.
+    """How an attempt is sampled.
 
     Attributes:
-        samples: Attempts at each problem.
         temperature: 0 is greedy decoding.
         top_p: Nucleus mass; 1 keeps the whole vocabulary.
         horizon: H, the largest number of actions.
+        max_calls: Largest number of programs that are run; `None` leaves it to the horizon.
         max_action_tokens: Largest action, its end-of-turn token included.
         max_tokens: Largest trajectory in tokens, the prompt included.
         seed: Every turn of every attempt has its own seed, made from this one.
         tool: Whether programs are run. Without the tool an attempt is one action (chain of thought): a program in it
             is text, and `horizon` plays no part.
+        box_with_code: What an action with a program and a boxed answer means. `final`: a box after the program is the
+            answer, any other waits for the output; `run`: the program is always run first; `answer`: a box outside the
+            program is the answer, wherever it stands, and the program is not run (the paper's code).
     """
 
-    samples: int = 1
     temperature: float = 1.0
     top_p: float = 1.0
     horizon: int = 6
+    max_calls: int | None = None
     max_action_tokens: int = 512
     max_tokens: int = 2048
     seed: int = 0
     tool: bool = True
+    box_with_code: BoxWithCode = "final"
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """A policy with its tools: everything that an attempt needs but the problem.
+    """A policy with its tools: everything that an attempt needs but the problem and the way of sampling.
 
     Attributes:
-        sandbox: `None` only where the sampling is without the tool.
+        sandbox: `None` only where all sampling is without the tool.
         policy: A label that is stored with each trajectory, usually the checkpoint's path.
     """
 
     engine: Engine
     chat: ChatFormat
     sandbox: Sandbox | None
-    sampling: Sampling
     policy: str
 
-    def __post_init__(self) -> None:
-        if self.sampling.tool and self.sandbox is None:
-            raise ValueError("an agent with the tool needs a sandbox; give it one, or sample with tool=False")
+    def session(self, sampling: Sampling) -> AbstractAsyncContextManager[Session | None]:
+        """A session of the sandbox for one attempt; `None` without the tool.
 
-    def session(self) -> AbstractAsyncContextManager[Session | None]:
-        """A session of the sandbox for one attempt; `None` without the tool."""
-        if self.sandbox is None or not self.sampling.tool:
+        Raises:
+            ValueError: The tool is asked for and there is no sandbox.
+        """
+        if not sampling.tool:
             return nullcontext()
+        if self.sandbox is None:
+            raise ValueError("an agent with the tool needs a sandbox; give it one, or sample with tool=False")
         return self.sandbox.session()
 
 
-async def attempt(agent: Agent, problem: Problem, sample: int) -> Trajectory:
+async def attempt(agent: Agent, problem: Problem, sample: int, sampling: Sampling) -> Trajectory:
     """Let the policy attempt a problem once, and judge its answer.
 
     Raises:
@@ -81,9 +86,10 @@ async def attempt(agent: Agent, problem: Problem, sample: int) -> Trajectory:
     """
     prompt_ids = agent.chat.prompt_ids(problem.question)
     turns: list[Turn] = []
-    async with agent.session() as session:
-        stop = await _converse(agent, session, prompt_ids, turns, f"{agent.sampling.seed} {problem.id} {sample}")
-    prediction = _answer(turns[-1].action, agent.sampling) if stop == "answered" else None
+    async with agent.session(sampling) as session:
+        conversation = _Conversation(agent, sampling, session, f"{sampling.seed} {problem.id} {sample}")
+        stop = await conversation.run(prompt_ids, turns)
+    prediction = _answer(turns[-1].action, sampling) if stop == "answered" else None
     # Judging may take up to the checker's time limit, in a process of its own.
     right = prediction is not None and await asyncio.to_thread(check, prediction, problem.answer)
     return Trajectory(
@@ -98,145 +104,97 @@ async def attempt(agent: Agent, problem: Problem, sample: int) -> Trajectory:
         prediction=prediction,
         reward=1.0 if right else 0.0,
         policy=agent.policy,
-        sampling=asdict(agent.sampling),
+        sampling=asdict(sampling),
     )
 
 
-async def collect(
-    agent: Agent,
-    problems: Iterable[Problem],
-    path: Path,
-    *,
-    concurrency: int = 256,
-    on_trajectory: Callable[[Trajectory], None] = lambda _: None,
-) -> list[Trajectory]:
-    """Attempt every problem `sampling.samples` times and append the trajectories to a file.
+@dataclass(frozen=True, slots=True)
+class _Conversation:
+    """One attempt at work. Without a session no program is run.
 
-    What the file already holds is not sampled again, so calling it once more after a kill completes it.
-
-    Args:
-        agent: The policy with its tools.
-        problems: With distinct ids.
-        path: The trajectory file; made if it does not exist.
-        concurrency: Largest number of attempts in flight.
-        on_trajectory: Told of each new trajectory after it was written.
-
-    Returns:
-        All trajectories of these problems, sorted by problem (in the order given) and sample.
+    Attributes:
+        seed: What the seed of each turn is made from.
     """
-    wanted = {(problem.id, sample): problem for problem in problems for sample in range(agent.sampling.samples)}
-    done = {t.key: t for t in _already(path, wanted)}
-    missing = iter([(problem, key[1]) for key, problem in wanted.items() if key not in done])
 
-    async def work(writer: TrajectoryWriter) -> None:
-        for problem, sample in missing:
-            trajectory = await attempt(agent, problem, sample)
-            writer.append(trajectory)
-            done[trajectory.key] = trajectory
-            on_trajectory(trajectory)
+    agent: Agent
+    sampling: Sampling
+    session: Session | None
+    seed: str
 
-    with TrajectoryWriter(path) as writer:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(concurrency, len(wanted) - len(done))):
-                    group.create_task(work(writer))
-        except ExceptionGroup as errors:
-            # The first failure cancelled the rest; it is the one that says what happened.
-            raise errors.exceptions[0] from errors
-    return [done[key] for key in wanted]
+    async def run(self, prompt_ids: list[int], turns: list[Turn]) -> StopReason:
+        """Act, run and observe until the trajectory stops; each turn is added to `turns`."""
+        limit = min(self.sampling.max_tokens, self.agent.engine.context_length)
+        history = list(prompt_ids)
+        while True:
+            room = limit - len(history)
+            if room < 1:
+                return "context_length"
+            completion = await self.agent.engine.generate(history, self._params(room, len(turns)))
+            action = self.agent.chat.action_text(completion.token_ids)
+            code = None if self.session is None else last_program(action)
+            stop = self._stop_reason(action, completion, code, room, turns)
+            if stop is not None or self.session is None or code is None:
+                turns.append(Turn(action, completion.token_ids, completion.logprobs))
+                return stop or "no_code"
+            turn = await self._observe(self.session, action, completion, code, room)
+            turns.append(turn)
+            if turn.observation is None:
+                return "context_length"
+            history += turn.action_ids + turn.observation_ids
 
-
-def count_missing(path: Path, problems: Iterable[Problem], samples: int) -> int:
-    """How many trajectories `collect` would still have to sample."""
-    wanted = {(problem.id, sample): problem for problem in problems for sample in range(samples)}
-    return len(wanted) - len({t.key for t in _already(path, wanted)})
-
-
-def _already(path: Path, wanted: dict[tuple[str, int], Problem]) -> Iterator[Trajectory]:
-    """The trajectories of a file that are wanted; one whose question differs shows that the file is another run's."""
-    if not path.exists():
-        return
-    for trajectory in read_trajectories(path):
-        problem = wanted.get(trajectory.key)
-        if problem is None:
-            continue
-        if problem.question != trajectory.question:
-            raise DataError(f"{path} holds another question for problem {problem.id}; use another file")
-        yield trajectory
-
-
-async def _converse(
-    agent: Agent, session: Session | None, prompt_ids: list[int], turns: list[Turn], seed: str
-) -> StopReason:
-    """Act, run and observe until the trajectory stops; each turn is added to `turns`. No session: no program."""
-    sampling = agent.sampling
-    limit = min(sampling.max_tokens, agent.engine.context_length)
-    history = list(prompt_ids)
-    while True:
-        room = limit - len(history)
-        if room < 1:
-            return "context_length"
-        completion = await agent.engine.generate(history, _params(agent, room, f"{seed} {len(turns)}"))
-        action = agent.chat.action_text(completion.token_ids)
-        acted = Turn(action, completion.token_ids, completion.logprobs)
-        code = None if session is None else last_program(action)
-        stop = _stop_reason(acted, completion.finish_reason, code, room, len(turns) + 1, sampling)
-        if stop is not None or session is None or code is None:
-            turns.append(acted)
-            return stop or "no_code"
+    async def _observe(self, session: Session, action: str, completion: Completion, code: str, room: int) -> Turn:
+        """Run an action's program; the turn has an observation only if it fits into what room there is."""
         result = await session.run(code)
         observation = observation_text(result.text)
-        observation_ids = agent.chat.observation_ids(observation, completion.token_ids)
+        observation_ids = self.agent.chat.observation_ids(observation, completion.token_ids)
         fits = len(completion.token_ids) + len(observation_ids) < room
-        turns.append(
-            Turn(
-                action=action,
-                action_ids=completion.token_ids,
-                action_logprobs=completion.logprobs,
-                code=code,
-                observation=observation if fits else None,
-                observation_ids=observation_ids if fits else [],
-                status=result.status,
-                seconds=round(result.seconds, 4),
-            )
+        return Turn(
+            action=action,
+            action_ids=completion.token_ids,
+            action_logprobs=completion.logprobs,
+            code=code,
+            observation=observation if fits else None,
+            observation_ids=observation_ids if fits else [],
+            status=result.status,
+            seconds=round(result.seconds, 4),
         )
-        if not fits:
-            return "context_length"
-        history += completion.token_ids + observation_ids
 
+    def _stop_reason(
+        self, action: str, completion: Completion, code: str | None, room: int, before: list[Turn]
+    ) -> StopReason | None:
+        """Why this action ends the trajectory, `None` if its program is to be run."""
+        sampling = self.sampling
+        if completion.finish_reason == "length":
+            # A cut action is not what the policy meant to say: nothing of it is run or judged.
+            return "turn_length" if room > sampling.max_action_tokens else "context_length"
+        if _answer(action, sampling) is not None:
+            return "answered"
+        if code is None:
+            return "no_code"
+        if len(before) + 1 >= sampling.horizon:
+            return "horizon"
+        # Every turn before this one ran a program.
+        return "call_limit" if sampling.max_calls is not None and len(before) >= sampling.max_calls else None
 
-def _stop_reason(
-    turn: Turn, finish_reason: str, code: str | None, room: int, number: int, sampling: Sampling
-) -> StopReason | None:
-    """Why this action ends the trajectory, `None` if its program is to be run."""
-    if finish_reason == "length":
-        # A cut action is not what the policy meant to say: nothing of it is run or judged.
-        return "turn_length" if room > sampling.max_action_tokens else "context_length"
-    if _answer(turn.action, sampling) is not None:
-        return "answered"
-    if code is None:
-        return "no_code"
-    return "horizon" if number >= sampling.horizon else None
+    def _params(self, room: int, turn: int) -> SamplingParams:
+        digest = hashlib.blake2b(f"{self.seed} {turn}".encode(), digest_size=4).digest()
+        return SamplingParams(
+            temperature=self.sampling.temperature,
+            top_p=self.sampling.top_p,
+            max_tokens=min(room, self.sampling.max_action_tokens),
+            stop_token_ids=self.agent.chat.stop_ids,
+            seed=int.from_bytes(digest, "big"),
+        )
 
 
 def _answer(action: str, sampling: Sampling) -> str | None:
-    """The final answer that an action gives.
+    """The final answer that an action gives, `None` if it gives none or waits for its program's output.
 
-    An action with a program is answered by the program's output, unless a box stands after it: then the policy did not
-    wait for the output. Without the tool there is no output to wait for.
+    Without the tool there is no output to wait for.
     """
     if not sampling.tool or last_program(action) is None:
         return extract_answer(outside_programs(action))
-    tail = after_programs(action)
-    return extract_answer(tail) if "\\boxed" in tail else None
-
-
-def _params(agent: Agent, room: int, seed: str) -> SamplingParams:
-    sampling = agent.sampling
-    return SamplingParams(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_tokens=min(room, sampling.max_action_tokens),
-        stop_token_ids=agent.chat.stop_ids,
-        seed=int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=4).digest(), "big"),
-    )
+    if sampling.box_with_code == "run":
+        return None
+    beside = after_programs(action) if sampling.box_with_code == "final" else outside_programs(action)
+    return extract_answer(beside) if "\\boxed" in beside else None

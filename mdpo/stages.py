@@ -1,9 +1,9 @@
 """The stages of a run, one function each; every command of mdpo is one of them or all of them in turn."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,17 @@ import torch
 from eval import Problem
 from mdpo.chat import ChatFormat
 from mdpo.checkpoint import load_tokenizer
+from mdpo.collect import collect
 from mdpo.config import EngineConfig, EvalConfig, PolicyConfig, RolloutConfig, SandboxConfig
 from mdpo.data import pair_dataset, sft_dataset
 from mdpo.demonstration import Demonstration
 from mdpo.display import Display, Task
 from mdpo.dtypes import torch_dtype
 from mdpo.engines.base import Engine
+from mdpo.plan import Extra, Ledger, Plan, Share
 from mdpo.preference import Pair
-from mdpo.rollout import Agent, Sampling, collect, count_missing
+from mdpo.progress import Meter, MeterLog
+from mdpo.rollout import Agent, Sampling
 from mdpo.train.stage import TrainStage
 from mdpo.trajectory import Trajectory
 from sandbox import Limits, Sandbox
@@ -30,30 +33,62 @@ def sandbox_limits(config: SandboxConfig) -> Limits:
     return Limits(seconds=config.seconds, memory_mb=config.memory_mb, output_chars=config.output_chars)
 
 
-def rollout_sampling(config: RolloutConfig, seed: int) -> Sampling:
-    """How trajectories are sampled for training."""
+_LOG_SECONDS = 10.0
+
+
+def rollout_plan(config: RolloutConfig, seed: int, previous: str | None = None) -> Plan:
+    """The attempts that are sampled for training.
+
+    Args:
+        config: What the recipe says.
+        seed: Of the iteration.
+        previous: The policy of the iteration before; where there is none, the current one takes its share.
+    """
+    plain = _bounded(config, seed, config.temperature, config.top_p)
+    extra = Extra(**config.extra.model_dump()) if config.extra else None
+    if config.shares is None:
+        return Plan((Share(plain, config.samples),), extra)
+    shares = (
+        Share(
+            replace(
+                plain,
+                temperature=config.temperature if share.temperature is None else share.temperature,
+                top_p=config.top_p if share.top_p is None else share.top_p,
+            ),
+            share.samples,
+            previous if share.policy == "previous" else None,
+        )
+        for share in config.shares
+    )
+    return Plan(tuple(shares), extra)
+
+
+def evaluation_share(limits: RolloutConfig, config: EvalConfig, seed: int) -> Share:
+    """How policies are evaluated: greedily unless several attempts are asked for, within the limits of the rollout."""
+    return Share(replace(_bounded(limits, seed, config.temperature, 1.0), tool=config.tool), config.samples)
+
+
+def in_flight(asked: int | None, engine: EngineConfig) -> int:
+    """Largest number of attempts in flight: more than the engine samples together, since some wait for programs."""
+    return asked or engine.max_rows + (engine.max_rows + 1) // 2
+
+
+def _bounded(config: RolloutConfig, seed: int, temperature: float, top_p: float) -> Sampling:
     return Sampling(
-        samples=config.samples,
-        temperature=config.temperature,
-        top_p=config.top_p,
+        temperature=temperature,
+        top_p=top_p,
         horizon=config.horizon,
+        max_calls=config.max_calls,
         max_action_tokens=config.max_action_tokens,
         max_tokens=config.max_tokens,
         seed=seed,
+        box_with_code=config.box_with_code,
     )
 
 
-def evaluation_sampling(limits: RolloutConfig, config: EvalConfig, seed: int) -> Sampling:
-    """How policies are evaluated: greedily unless several attempts are asked for, within the limits of the rollout."""
-    return Sampling(
-        samples=config.samples,
-        temperature=config.temperature,
-        horizon=limits.horizon,
-        max_action_tokens=limits.max_action_tokens,
-        max_tokens=limits.max_tokens,
-        seed=seed,
-        tool=config.tool,
-    )
+def chat_format(policy: str | Path, talk: PolicyConfig) -> ChatFormat:
+    """How a policy is talked to."""
+    return ChatFormat(load_tokenizer(policy), talk.observation_role, talk.system)
 
 
 def open_engine(policy: str | Path, dtype: torch.dtype, config: EngineConfig, context_length: int) -> Engine:
@@ -84,43 +119,74 @@ async def open_agent(
     policy: str | Path,
     talk: PolicyConfig,
     engine_config: EngineConfig,
-    limits: Limits,
-    sampling: Sampling,
+    limits: Limits | None,
+    max_tokens: int,
     display: Display,
 ) -> AsyncIterator[Agent]:
-    """A policy with its engine and, if it has the tool, its sandbox, closed when the block ends."""
+    """A policy with its engine and its sandbox, closed when the block ends.
+
+    Args:
+        policy: The checkpoint.
+        talk: How it is talked to.
+        engine_config: Who samples.
+        limits: Of the sandbox; `None` where no program is run.
+        max_tokens: Largest trajectory, the prompt included.
+        display: Where the start is shown.
+    """
     async with AsyncExitStack() as stack:
         with display.task(f"Starting the {engine_config.kind} engine on {policy}"):
             # The chat format first: a template that cannot be used should not cost an engine's start.
-            chat = ChatFormat(load_tokenizer(policy), talk.observation_role, talk.system)
-            engine = await asyncio.to_thread(
-                open_engine, policy, torch_dtype(talk.dtype), engine_config, sampling.max_tokens
-            )
+            chat = chat_format(policy, talk)
+            engine = await asyncio.to_thread(open_engine, policy, torch_dtype(talk.dtype), engine_config, max_tokens)
             stack.push_async_callback(engine.close)
-            sandbox = await stack.enter_async_context(Sandbox(limits)) if sampling.tool else None
-        yield Agent(engine, chat, sandbox, sampling, str(policy))
+            sandbox = None if limits is None else await stack.enter_async_context(Sandbox(limits))
+        yield Agent(engine, chat, sandbox, str(policy))
 
 
 async def sample_trajectories(
-    agent: Agent, problems: Sequence[Problem], path: Path, display: Display, title: str, concurrency: int
-) -> tuple[list[Trajectory], dict[str, Any]]:
-    """Sample what a trajectory file still lacks, with progress.
+    agent: Agent, problems: Sequence[Problem], plan: Plan, path: Path, display: Display, title: str, concurrency: int
+) -> tuple[Ledger, dict[str, Any]]:
+    """Sample what a trajectory file still lacks of a plan, with progress on the screen and in a log beside the file.
 
     Returns:
-        The trajectories, and how many of them were sampled now, in how many seconds.
+        What the file holds of the plan, and how many trajectories were sampled now, in how many seconds.
     """
-    missing = count_missing(path, problems, agent.sampling.samples)
-    right = 0
-    started = time.monotonic()
-    with display.task(title, total=missing) as task:
+    meter = Meter(0)
+    with display.task(title) as task:
+
+        def owe(count: int) -> None:
+            meter.owed += count
+            task.set(task.done, meter.owed)
 
         def show(trajectory: Trajectory) -> None:
-            nonlocal right
-            right += trajectory.reward > 0.5
-            task.advance(note=f"{100 * right / (task.done + 1):.0f} % right")
+            meter.tally.add(trajectory)
+            task.advance(note=meter.line())
 
-        trajectories = await collect(agent, problems, path, concurrency=concurrency, on_trajectory=show)
-    return trajectories, {"sampled": missing, "seconds": round(time.monotonic() - started, 1)}
+        log = MeterLog(path.with_suffix(".progress.jsonl"), meter)
+        async with _logging(log):
+            ledger = await collect(
+                agent, problems, plan, path, concurrency=concurrency, on_trajectory=show, on_owed=owe
+            )
+    return ledger, {"sampled": meter.tally.trajectories, "seconds": round(meter.seconds, 1)}
+
+
+@asynccontextmanager
+async def _logging(log: MeterLog) -> AsyncIterator[None]:
+    """Write the log at equal intervals while the block runs, and once at its end."""
+
+    async def write() -> None:
+        while True:
+            await asyncio.sleep(_LOG_SECONDS)
+            log.write()
+
+    writing = asyncio.create_task(write())
+    try:
+        yield
+    finally:
+        writing.cancel()
+        with suppress(asyncio.CancelledError):
+            await writing
+        log.write()
 
 
 def train_on_demonstrations(
@@ -134,7 +200,7 @@ def train_on_demonstrations(
     """SFT; says what it trains on before it starts."""
     from mdpo.train.sft import train_sft
 
-    chat = ChatFormat(load_tokenizer(policy), talk.observation_role, talk.system)
+    chat = chat_format(policy, talk)
     dataset, count = sft_dataset(demonstrations, chat, max_length)
     say(str(count))
     return train_sft(policy, dataset, stage, torch_dtype(talk.dtype))

@@ -16,7 +16,7 @@ from mdpo.errors import DataError
 
 SCHEMA = 1
 
-StopReason = Literal["answered", "no_code", "horizon", "turn_length", "context_length", "error"]
+StopReason = Literal["answered", "no_code", "horizon", "call_limit", "turn_length", "context_length", "error"]
 STOP_REASONS: tuple[str, ...] = get_args(StopReason)
 
 

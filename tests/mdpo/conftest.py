@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from mdpo.chat import ChatFormat
 from mdpo.demonstration import Demonstration
 from mdpo.quickstart.policy import fresh_policy, train_tokenizer
 from mdpo.quickstart.problems import generate_demonstrations
@@ -30,6 +31,11 @@ def demonstrations() -> list[Demonstration]:
 @pytest.fixture(scope="session")
 def tokenizer(demonstrations: list[Demonstration]) -> PreTrainedTokenizerFast:
     return train_tokenizer(demonstrations)
+
+
+@pytest.fixture(scope="session")
+def chat(tokenizer: PreTrainedTokenizerFast) -> ChatFormat:
+    return ChatFormat(tokenizer)
 
 
 @pytest.fixture(scope="session")

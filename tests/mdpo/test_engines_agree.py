@@ -8,10 +8,12 @@ import pytest
 from eval import check
 from mdpo.chat import ChatFormat
 from mdpo.checkpoint import load_tokenizer, resolve_checkpoint
+from mdpo.collect import collect, read_asked
 from mdpo.config import EngineConfig, PolicyConfig
 from mdpo.display import Display
+from mdpo.plan import Plan, Share
 from mdpo.quickstart.problems import generate_problems
-from mdpo.rollout import Sampling, collect
+from mdpo.rollout import Sampling
 from mdpo.stages import open_agent
 from mdpo.trajectory import STOP_REASONS, Trajectory
 from sandbox import Limits
@@ -21,14 +23,16 @@ TALK = PolicyConfig(model=str(POLICY), dtype="float32")
 
 
 def sample(kind: str, path: Path, count: int, temperature: float) -> list[Trajectory]:
-    sampling = Sampling(temperature=temperature, horizon=4, max_action_tokens=96, max_tokens=448)
+    plan = Plan((Share(Sampling(temperature=temperature, horizon=4, max_action_tokens=96, max_tokens=448)),))
+    problems = generate_problems("test", count)
 
-    async def work() -> list[Trajectory]:
+    async def work() -> None:
         engine = EngineConfig(kind=kind)  # type: ignore[arg-type]
-        async with open_agent(POLICY, TALK, engine, Limits(), sampling, Display()) as agent:
-            return await collect(agent, generate_problems("test", count), path)
+        async with open_agent(POLICY, TALK, engine, Limits(), 448, Display()) as agent:
+            await collect(agent, problems, plan, path)
 
-    return asyncio.run(work())
+    asyncio.run(work())
+    return sorted(read_asked(path, problems, plan), key=lambda t: [p.id for p in problems].index(t.problem_id))
 
 
 def assert_token_exact(trajectory: Trajectory, chat: ChatFormat) -> None:

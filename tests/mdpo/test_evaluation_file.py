@@ -10,14 +10,16 @@ from eval import Problem
 from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig
 from mdpo.errors import ConfigError
 from mdpo.evaluation import evaluate
-from mdpo.evaluation_commands import default_file, evaluation_sampling
+from mdpo.evaluation_commands import default_file, evaluation_share
 from mdpo.evaluation_file import claim, fingerprint, settings, write_record
 from mdpo.options import Bounds
+from mdpo.plan import Share
 from mdpo.rollout import Sampling
 from mdpo.trajectory import Trajectory, Turn
 
 TEST = ProblemsConfig(benchmark="GSM8K", split="test")
-GREEDY = Sampling(temperature=0.0)
+GREEDY = Share(Sampling(temperature=0.0))
+COT = Share(Sampling(temperature=0.0, tool=False))
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +27,9 @@ def _no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MDPO_DATA", raising=False)
 
 
-def made(sampling: Sampling = GREEDY, source: ProblemsConfig = TEST, **policy: Any) -> dict[str, Any]:
+def made(share: Share = GREEDY, source: ProblemsConfig = TEST, **policy: Any) -> dict[str, Any]:
     talk = PolicyConfig(model="org/name", **policy)
-    return settings("org/name", talk, EngineConfig(), SandboxConfig(), sampling, source, 10, 0)
+    return settings("org/name", talk, EngineConfig(), SandboxConfig(), share, source, 10, 0)
 
 
 def test_settings_hold_what_the_numbers_depend_on() -> None:
@@ -39,20 +41,20 @@ def test_settings_hold_what_the_numbers_depend_on() -> None:
 
 
 def test_without_the_tool_there_is_no_sandbox_and_one_action() -> None:
-    found = made(Sampling(temperature=0.0, tool=False))
+    found = made(COT)
     assert (found["tool"], found["sandbox"], found["sampling"]["horizon"]) == (False, None, 1)
 
 
 def test_the_same_evaluation_goes_on_with_more_samples_or_problems(tmp_path: Path) -> None:
     path = tmp_path / "new" / "t.jsonl"
-    claim(path, made(Sampling(samples=2)))
-    claim(path, made(Sampling(samples=4), TEST.model_copy(update={"limit": 5})))
+    claim(path, made(Share(Sampling(), 2)))
+    claim(path, made(Share(Sampling(), 4), TEST.model_copy(update={"limit": 5})))
 
 
 def test_another_evaluation_is_refused_and_named(tmp_path: Path) -> None:
     claim(tmp_path / "t.jsonl", made())
     with pytest.raises(ConfigError, match=r"dtype: 'float32', 'bfloat16'; sampling.horizon: 2, 6 there"):
-        claim(tmp_path / "t.jsonl", made(Sampling(temperature=0.0, horizon=2), dtype="float32"))
+        claim(tmp_path / "t.jsonl", made(Share(Sampling(temperature=0.0, horizon=2)), dtype="float32"))
 
 
 def test_trajectories_of_unknown_origin_are_refused(tmp_path: Path) -> None:
@@ -65,10 +67,9 @@ def test_trajectories_of_unknown_origin_are_refused(tmp_path: Path) -> None:
 
 def test_each_evaluation_has_a_file_of_its_own() -> None:
     limited = TEST.model_copy(update={"limit": 5})
-    cot, several = Sampling(temperature=0.0, tool=False), Sampling(samples=4)
-    files = [made(), made(cot), made(several), made(source=limited), made(dtype="float32")]
+    files = [made(), made(COT), made(Share(Sampling(), 4)), made(source=limited), made(dtype="float32")]
     assert len({default_file(each) for each in files}) == len(files)
-    assert default_file(made(cot)).name.startswith("org_name-gsm8k-test-no-tool-")
+    assert default_file(made(COT)).name.startswith("org_name-gsm8k-test-no-tool-")
 
 
 def test_other_weights_under_the_same_name_are_noticed(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_the_record_stands_beside_the_trajectories(tmp_path: Path) -> None:
 
 
 def test_greedy_is_the_default_and_several_greedy_attempts_are_refused() -> None:
-    assert evaluation_sampling(Bounds(), 1, None, 1.0, True, 0).temperature == 0
-    assert evaluation_sampling(Bounds(), 4, None, 1.0, True, 0).temperature == 0.7
+    assert evaluation_share(Bounds(), 1, None, 1.0, True, 0).sampling.temperature == 0
+    assert evaluation_share(Bounds(), 4, None, 1.0, True, 0).sampling.temperature == 0.7
     with pytest.raises(ConfigError, match="4 times the same"):
-        evaluation_sampling(Bounds(), 4, 0.0, 1.0, True, 0)
+        evaluation_share(Bounds(), 4, 0.0, 1.0, True, 0)

@@ -13,7 +13,13 @@ TWO = "First.\n```python\nx = 1\n```\nThen.\n```python\nprint(x)\n```\nDone."
         ("```python\nprint('```')\n```", "print('```')\n"),  # a fence inside a line closes nothing
         ("no program", None),
         ("```python\nprint(1)", None),  # never closed
-        ("```python\nx = 1\n```\n```python\nprint(x", None),  # the last one was never closed
+        ("```python\nx = 1\n```\n```python\nprint(x", "x = 1\n"),  # the last one was never closed
+        ("```python\nx = 1\n```python\nprint(2)\n```", "print(2)\n"),  # the first one was never closed
+        ("```Python\nprint(1)\n```", "print(1)\n"),
+        ("```py\r\nprint(1)\r\n```\r\nDone.", "print(1)\r\n"),
+        ("   ```python\n   print(1)\n   ```", "   print(1)\n"),  # inside a list, as Markdown has it
+        ("```python\n```", ""),
+        ("```output\n7\n```", None),
         ("```\nprint(1)\n```", None),  # no python block
         ("inline ```python print(1)```", None),
     ],

@@ -1,50 +1,18 @@
 """Turn logic, with the real sandbox and a policy that says what the test wrote."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import PreTrainedTokenizerFast
 
 from eval import Problem
 from mdpo.chat import ChatFormat
-from mdpo.engines.base import Completion, SamplingParams
-from mdpo.errors import DataError, EngineError
 from mdpo.render import answer_action, call_action
-from mdpo.rollout import Agent, Sampling, attempt, collect
-from mdpo.trajectory import Trajectory, read_trajectories
+from mdpo.rollout import Agent, Sampling, attempt
+from mdpo.trajectory import Trajectory
 from sandbox import Limits, Sandbox, SandboxError
-
-PROBLEM = Problem(id="p", question="What is 6 * 7?", answer="42", source="test")
-
-
-class Script:
-    """An engine that samples the given texts, one a call; `None` stands for text that hits the token limit."""
-
-    def __init__(self, chat: ChatFormat, actions: Sequence[str], context_length: int = 1000) -> None:
-        self.chat, self.actions, self.context_length = chat, list(actions), context_length
-        self.prompts: list[list[int]] = []
-        self.params: list[SamplingParams] = []
-
-    async def generate(self, prompt_ids: list[int], params: SamplingParams) -> Completion:
-        self.prompts.append(prompt_ids)
-        self.params.append(params)
-        ids = self.chat.action_ids(self.actions[len(self.prompts) - 1])
-        finish = "stop" if len(ids) <= params.max_tokens else "length"
-        ids = ids[: params.max_tokens]
-        return Completion(ids, [-1.0] * len(ids), finish)  # type: ignore[arg-type]
-
-    async def load(self, checkpoint: Path) -> None: ...
-
-    async def close(self) -> None: ...
-
-
-@pytest.fixture(scope="module")
-def chat(tokenizer: PreTrainedTokenizerFast) -> ChatFormat:
-    return ChatFormat(tokenizer)
+from tests.mdpo.scripted import PROBLEM, Script
 
 
 def play(chat: ChatFormat, *actions: str, problem: Problem = PROBLEM, **sampling: Any) -> tuple[Trajectory, Script]:
@@ -52,7 +20,7 @@ def play(chat: ChatFormat, *actions: str, problem: Problem = PROBLEM, **sampling
 
     async def work() -> Trajectory:
         async with Sandbox(Limits(seconds=2)) as sandbox:
-            return await attempt(Agent(engine, chat, sandbox, Sampling(**sampling), "script"), problem, 0)
+            return await attempt(Agent(engine, chat, sandbox, "script"), problem, 0, Sampling(**sampling))
 
     return asyncio.run(work()), engine
 
@@ -121,8 +89,8 @@ def test_without_the_tool_an_attempt_is_one_action_and_nothing_runs(
     chat: ChatFormat, action: str, stop: str, prediction: str | None
 ) -> None:
     engine = Script(chat, [action, answer_action("42")])
-    agent = Agent(engine, chat, None, Sampling(tool=False), "script")
-    trajectory = asyncio.run(attempt(agent, PROBLEM, 0))
+    agent = Agent(engine, chat, None, "script")
+    trajectory = asyncio.run(attempt(agent, PROBLEM, 0, Sampling(tool=False)))
     assert (trajectory.stop_reason, trajectory.prediction, trajectory.calls) == (stop, prediction, 0)
     assert len(engine.prompts) == 1
 
@@ -134,13 +102,40 @@ def test_without_the_tool_a_cut_action_is_not_judged_either(chat: ChatFormat) ->
 
 def test_an_agent_with_the_tool_needs_a_sandbox(chat: ChatFormat) -> None:
     with pytest.raises(ValueError, match="needs a sandbox"):
-        Agent(Script(chat, []), chat, None, Sampling(), "script")
+        asyncio.run(attempt(Agent(Script(chat, []), chat, None, "script"), PROBLEM, 0, Sampling()))
 
 
 def test_the_horizon_counts_actions_and_the_last_program_is_not_run(chat: ChatFormat) -> None:
     trajectory, _ = play(chat, *[call_action("", "print(1)")] * 3, horizon=2)
     assert (trajectory.stop_reason, len(trajectory.turns), trajectory.calls) == ("horizon", 2, 1)
     assert trajectory.turns[-1].observation is None
+
+
+def test_the_number_of_calls_has_a_limit_of_its_own(chat: ChatFormat) -> None:
+    actions = [call_action("", f"print({i})") for i in range(4)]
+    trajectory, _ = play(chat, *actions, max_calls=2)
+    assert (trajectory.stop_reason, trajectory.calls, len(trajectory.turns)) == ("call_limit", 2, 3)
+    assert trajectory.prediction is None
+
+
+BESIDE = "So \\boxed{42}.\n```python\nprint(6 * 7)\n```"
+AFTER = "```python\nprint(6 * 7)\n```\nSo \\boxed{42}."
+INSIDE = "```python\nprint('\\\\boxed{42}')\n```"
+
+
+@pytest.mark.parametrize(
+    ("setting", "action", "calls"),
+    [
+        ("final", BESIDE, 1), ("final", AFTER, 0), ("final", INSIDE, 1),
+        ("run", BESIDE, 1), ("run", AFTER, 1), ("run", INSIDE, 1),
+        ("answer", BESIDE, 0), ("answer", AFTER, 0), ("answer", INSIDE, 1),
+    ],
+)  # fmt: skip
+def test_what_a_program_and_a_box_in_one_action_mean_is_a_setting(
+    chat: ChatFormat, setting: str, action: str, calls: int
+) -> None:
+    trajectory, _ = play(chat, action, answer_action("42"), box_with_code=setting)
+    assert (trajectory.stop_reason, trajectory.prediction, trajectory.calls) == ("answered", "42", calls)
 
 
 def test_an_action_that_hits_its_limit_is_neither_run_nor_judged(chat: ChatFormat) -> None:
@@ -168,68 +163,13 @@ def test_every_turn_of_every_sample_has_its_own_seed(chat: ChatFormat) -> None:
     assert seeds[:2] == [params.seed for params in play(chat, *actions)[1].params]
 
 
-class Solver(Script):
-    """Answers every problem at once."""
-
-    async def generate(self, prompt_ids: list[int], params: SamplingParams) -> Completion:
-        await asyncio.sleep(0)
-        ids = self.chat.action_ids(answer_action("42"))
-        self.prompts.append(prompt_ids)
-        return Completion(ids, [-1.0] * len(ids), "stop")
-
-
-def gather(chat: ChatFormat, path: Path, engine: Script, problems: Sequence[Problem], samples: int) -> list[Trajectory]:
-    async def work() -> list[Trajectory]:
-        async with Sandbox() as sandbox:
-            agent = Agent(engine, chat, sandbox, Sampling(samples=samples), "script")
-            return await collect(agent, problems, path, concurrency=4)
-
-    return asyncio.run(work())
-
-
-def many(count: int) -> list[Problem]:
-    return [replace(PROBLEM, id=f"p{i}", question=f"{i}: what is 6 * 7?") for i in range(count)]
-
-
-def test_only_what_a_file_lacks_is_sampled(chat: ChatFormat, tmp_path: Path) -> None:
-    path, problems = tmp_path / "t.jsonl", many(6)
-    gather(chat, path, Solver(chat, []), problems[:4], samples=2)
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:5]) + lines[5][:30])
-    engine = Solver(chat, [])
-    trajectories = gather(chat, path, engine, problems, samples=2)
-    assert len(engine.prompts) == 12 - 5
-    assert [t.key for t in trajectories] == [(p.id, s) for p in problems for s in range(2)]
-    assert len(list(read_trajectories(path))) == 12
-
-
-def test_a_file_of_other_problems_is_refused(chat: ChatFormat, tmp_path: Path) -> None:
-    path = tmp_path / "t.jsonl"
-    gather(chat, path, Solver(chat, []), many(1), samples=1)
-    with pytest.raises(DataError, match="another question for problem p0"):
-        gather(chat, path, Solver(chat, []), [replace(PROBLEM, id="p0", question="Other?")], samples=1)
-
-
-def test_an_engine_that_fails_stops_the_run_and_what_was_written_stays(chat: ChatFormat, tmp_path: Path) -> None:
-    class Failing(Solver):
-        async def generate(self, prompt_ids: list[int], params: SamplingParams) -> Completion:
-            if len(self.prompts) >= 5:
-                raise EngineError("out of memory")
-            return await super().generate(prompt_ids, params)
-
-    path = tmp_path / "t.jsonl"
-    with pytest.raises(EngineError, match="out of memory"):
-        gather(chat, path, Failing(chat, []), many(20), samples=1)
-    assert 1 <= len(list(read_trajectories(path))) < 20
-
-
 def test_a_broken_sandbox_stops_the_run_and_is_never_an_observation(chat: ChatFormat) -> None:
     engine = Script(chat, [call_action("", "print(1)")] * 9)
 
     async def work() -> Trajectory:
         async with Sandbox() as sandbox:
-            agent = Agent(engine, chat, sandbox, Sampling(), "script")
-        return await attempt(agent, PROBLEM, 0)  # the sandbox is closed
+            agent = Agent(engine, chat, sandbox, "script")
+        return await attempt(agent, PROBLEM, 0, Sampling())  # the sandbox is closed
 
     with pytest.raises(SandboxError):
         asyncio.run(work())

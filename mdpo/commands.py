@@ -54,8 +54,19 @@ def policy_config(talk: Talk) -> PolicyConfig:
 
 
 def engine_config(sampler: Sampler) -> EngineConfig:
-    """The options as a section of the configuration."""
-    return EngineConfig(kind=sampler.engine, max_rows=sampler.max_rows, tensor_parallel_size=sampler.tensor_parallel)
+    """The options as a section of the configuration.
+
+    Raises:
+        ConfigError: Servers without an address, or addresses for another engine.
+    """
+    if (sampler.engine == "server") != bool(sampler.url):
+        raise ConfigError("--engine server and --url go together, as in --engine server --url http://localhost:8000/v1")
+    return EngineConfig(
+        kind=sampler.engine,
+        urls=sampler.url or [],
+        max_rows=sampler.max_rows,
+        tensor_parallel_size=sampler.tensor_parallel,
+    )
 
 
 def sandbox_config(bounds: Bounds) -> SandboxConfig:

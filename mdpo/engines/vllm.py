@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import AutoConfig
 
-from mdpo.checkpoint import resolve_checkpoint
+from mdpo.checkpoint import architecture, difference, resolve_checkpoint
 from mdpo.engines.base import Completion, SamplingParams
 from mdpo.engines.vllm_worker import OWNER, WorkerExtension
 from mdpo.errors import CheckpointError, EngineError, MissingExtraError
@@ -36,8 +35,6 @@ _ENVIRONMENT = {
 _LOWEST_TEMPERATURE = 0.01
 # How long vLLM's processes may take to end by themselves before they are killed.
 _CLOSE_SECONDS = 30.0
-# Differences that do not change which weights a model has or what it computes from them.
-_BOOKKEEPING = {"_name_or_path", "dtype", "transformers_version", "use_cache"}
 
 
 class VLLMEngine:
@@ -102,7 +99,7 @@ class VLLMEngine:
         self._vllm = vllm
         self.context_length = int(self._running().model_config.max_model_len)
         self._vocabulary = int(self._running().model_config.get_vocab_size())
-        self._architecture = _architecture(self._checkpoint)
+        self._architecture = architecture(self._checkpoint)
 
     async def generate(self, prompt_ids: list[int], params: SamplingParams) -> Completion:
         """Sample a continuation of `prompt_ids`; see `mdpo.engines.base.Engine`. Cancelling it frees its place.
@@ -171,12 +168,9 @@ class VLLMEngine:
         if not checkpoint.is_dir():
             raise CheckpointError(f"there is no folder {checkpoint} to load; check the path of the checkpoint")
         resolve_checkpoint(str(checkpoint), checkpoint.parent)
-        old, new = self._architecture, _architecture(str(checkpoint))
-        if different := sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)):
-            name = different[0]
+        if different := difference(self._architecture, architecture(checkpoint)):
             raise CheckpointError(
-                f"{checkpoint} cannot replace {self._checkpoint}: {name} is {new.get(name)!r} instead of "
-                f"{old.get(name)!r}; start a new engine for it"
+                f"{checkpoint} cannot replace {self._checkpoint}: {different}; start a new engine for it"
             )
 
     def _check_prompt(self, prompt_ids: list[int]) -> None:
@@ -295,9 +289,3 @@ def _start(vllm: Any, checkpoint: str, **arguments: Any) -> Any:
         return vllm.v1.engine.async_llm.AsyncLLM.from_engine_args(engine_arguments)
     except (OSError, RuntimeError, ValueError, vllm.exceptions.VLLMError) as error:
         raise EngineError(f"vLLM does not start with {checkpoint}: {error}; its own messages above say more") from error
-
-
-def _architecture(checkpoint: str) -> dict[str, Any]:
-    """What its config.json says about the weights and the computation."""
-    config = AutoConfig.from_pretrained(checkpoint).to_dict()
-    return {key: value for key, value in config.items() if key not in _BOOKKEEPING and not key.endswith("_token_id")}

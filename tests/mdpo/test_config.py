@@ -120,3 +120,16 @@ def test_a_recipe_is_found_by_its_name_and_by_its_path_from_anywhere(
     assert find_recipe("quickstart") == find_recipe("configs/quickstart.yaml")
     with pytest.raises(ConfigError, match=r"no recipe of that name.*quickstart"):
         find_recipe("quickstrat")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["engine.kind=server"], "`engine`: value error, the server engine needs `urls`"),
+        (["engine.urls=[http://localhost:8000/v1]"], "`urls` are for kind: server"),
+    ],
+)
+def test_servers_and_their_addresses_go_together(recipe: Path, overrides: list[str], message: str) -> None:
+    assert message in error(recipe, *overrides)
+    both = ["engine.kind=server", "engine.urls=[http://localhost:8000/v1]"]
+    assert load_config(recipe, both).engine.urls == ["http://localhost:8000/v1"]

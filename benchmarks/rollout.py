@@ -12,6 +12,10 @@ heavy tail (lognormal, median 20 ms, 99th percentile 2 s) for each problem, samp
 waiting, and not which program takes a core from the engine. The rollout with the real sandbox and no such latency is
 shown too.
 
+The last trajectories have nobody to overlap with. This tail is as long however many came before them, so a short run
+shows the tail and not the rollout. It is part of every figure; how long it was, and how fast the rollout was before it,
+is shown beside.
+
 Rounds are interleaved, ratios are taken within a round, and the median counts. What the rollout itself costs is
 measured with an engine and a tool that answer at once with what they answered before. The memory of many trajectories
 is `rollout_memory.py`'s, in a process of its own.
@@ -22,6 +26,7 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -66,7 +71,7 @@ class Found:
         real: The rollout with the real sandbox and no drawn latency.
         cost: Microseconds of the rollout for each token when everything answers at once, round by round.
         client_tokens: What the rollout sampled in the trajectories that the chat client played, round by round.
-        latencies: The seconds that the tool took in (b).
+        seeds: Those of the turns, from which their latencies are drawn.
         live: Programs that were not recorded, so that the real sandbox ran them within the timed runs.
     """
 
@@ -74,7 +79,7 @@ class Found:
     ways: dict[str, list[Measured]] = field(default_factory=lambda: {n: [] for n in (ALONE, OURS, IN_STEP, CLIENT)})
     cost: list[float] = field(default_factory=list)
     client_tokens: list[int] = field(default_factory=list)
-    latencies: list[float] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
     live: int = 0
 
     def ratio(self, other: str) -> float:
@@ -108,7 +113,7 @@ async def one_round(
     await stand.engine.load(CHECKPOINT)
     measured, requests = await ours(stand, folder / f"ours-{number}.jsonl")
     found.ways[OURS].append(measured)
-    found.latencies = [latency(r.params.seed or 0) for r in requests]
+    found.seeds = [request.params.seed or 0 for request in requests]
     await stand.engine.load(CHECKPOINT)
     found.ways[ALONE].append(await engine_alone(stand, requests))
     await stand.engine.load(CHECKPOINT)
@@ -150,16 +155,12 @@ async def compare(args: argparse.Namespace, folder: Path, console: Console) -> F
         found = Found(await warm_up(stand, tool, folder))
         # The server's first requests too are slower than the others.
         await chat_client(stand, client, stand.attempts[: args.samples])
-        tool.wait = wait
+        tool.wait = lambda seed: asyncio.sleep(latency(seed, args.longest))
         for number in range(args.repeats):
             say(console, f"round {number + 1} of {args.repeats} …")
             await one_round(stand, client, args.client_trajectories, folder, found)
         found.live = tool.live
     return found
-
-
-async def wait(seed: int) -> None:
-    await asyncio.sleep(latency(seed))
 
 
 def bars(found: Found, memory: Cost) -> list[Bar]:
@@ -172,7 +173,7 @@ def bars(found: Found, memory: Cost) -> list[Bar]:
     ]
 
 
-def show(found: Found, memory: Cost, machine: str, console: Console) -> None:
+def show(found: Found, memory: Cost, longest: float, machine: str, console: Console) -> None:
     columns = ("way", "trajectories", "tokens", "seconds", "tokens/s", "b, times")
     table = Table(*columns, title=machine, title_justify="left")
     for name, rounds in found.ways.items():
@@ -187,19 +188,28 @@ def show(found: Found, memory: Cost, machine: str, console: Console) -> None:
     others = (zip(found.ways[name], rollout, strict=True) for name in (ALONE, IN_STEP))
     off = max(abs(other.tokens / b.tokens - 1) for pairs in others for other, b in pairs)
     client = [r.tokens / tokens - 1 for r, tokens in zip(found.ways[CLIENT], found.client_tokens, strict=True)]
-    latencies = sorted(found.latencies)
+    latencies = sorted(latency(seed, longest) for seed in found.seeds)
     lines = [
         f"token totals: (a) and (c) differ from (b) by {100 * off:.2f} % at most, (d) from the same trajectories "
         f"of (b) by {100 * max(map(abs, client)):.2f} %; {found.live} programs of the timed runs were not recorded",
         f"latencies of the turns: median {1000 * median(latencies):.0f} ms, 99th percentile "
         f"{latencies[int(0.99 * len(latencies))]:.2f} s, longest {latencies[-1]:.1f} s",
-        f"tail of (b), after its last trajectory was started: {median(r.tail for r in rollout):.1f} s of "
-        f"{median(r.seconds for r in rollout):.1f} s",
+        tail(found),
         f"{memory.trajectories:,} simulated trajectories: {memory.before_mb:.0f} MB before the first, "
         f"{memory.peak_mb:.0f} MB at most; {memory.seconds:.0f} s; a file of {memory.file_mb:.0f} MB",
     ]
     for line in lines:
         say(console, line)
+
+
+def tail(found: Found) -> str:
+    rounds = list(zip(found.ways[ALONE], found.ways[OURS], strict=True))
+    left, whole = median(b.seconds - b.full_seconds for _, b in rounds), median(b.seconds for _, b in rounds)
+    text = f"tail of (b), after its last trajectory was started: {left:.1f} s of {whole:.1f} s"
+    if left > whole / 2:
+        return f"{text}: too much for a figure of the rollout; give more --problems"
+    share = median(b.full_rate / a.full_rate for a, b in rounds)
+    return f"{text}; before it {share:.2f} of the tokens per second of (a) before its last request"
 
 
 def say(console: Console, line: str) -> None:
@@ -208,12 +218,13 @@ def say(console: Console, line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the rollout and its peers, and hold it against its bars.")
-    parser.add_argument("--problems", type=int, default=512, help="of the quickstart (default: 512)")
+    parser.add_argument("--problems", type=int, default=2048, help="of the quickstart (default: 2048)")
     parser.add_argument("--samples", type=int, default=4, help="trajectories of each problem (default: 4)")
     parser.add_argument("--in-flight", type=int, default=256, help="trajectories at once (default: 256)")
     parser.add_argument("--repeats", type=int, default=3, help="how often everything is measured (default: 3)")
     parser.add_argument("--client-trajectories", type=int, default=64, help="of the chat client in a round; it is slow")
     parser.add_argument("--simulated", type=int, default=100_000, help="trajectories of the measurement of memory")
+    parser.add_argument("--longest", type=float, default=math.inf, help="cut latencies at so many seconds, as a limit")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     if importlib.util.find_spec("vllm") is None:
@@ -225,7 +236,7 @@ def main() -> None:
         say(console, f"{args.simulated:,} simulated trajectories …")
         memory = measure(args.simulated, folder / "simulated.jsonl")
     held, machine = bars(found, memory), describe_machine()
-    show(found, memory, machine, console)
+    show(found, memory, args.longest, machine, console)
     show_bars(held, {}, console)
     if args.json:
         args.json.write_text(json.dumps(summary(args, found, memory, held, machine), indent=1) + "\n")
@@ -236,7 +247,8 @@ def summary(args: argparse.Namespace, found: Found, memory: Cost, held: list[Bar
     return {
         "machine": machine,
         "bars": [asdict(bar) for bar in held],
-        "sizes": {name: value for name, value in vars(args).items() if name != "json"},
+        "sizes": {name: value for name, value in vars(args).items() if name not in ("json", "longest")},
+        "longest latency, s": max(latency(seed, args.longest) for seed in found.seeds),
         "ways": {name: [asdict(r) | {"rate": r.rate} for r in rounds] for name, rounds in found.ways.items()},
         "real sandbox": asdict(found.real) | {"rate": found.real.rate},
         "cost, µs a token": found.cost,

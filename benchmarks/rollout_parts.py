@@ -1,5 +1,6 @@
 """What the ways of `rollout_peers.py` have in common: the tool with its latencies, and engines that note or replay."""
 
+import asyncio
 import hashlib
 import math
 import random
@@ -21,6 +22,8 @@ from sandbox import ExecutionResult, Sandbox
 MEDIAN_SECONDS, P99_SECONDS = 0.020, 2.0
 _SIGMA = math.log(P99_SECONDS / MEDIAN_SECONDS) / NormalDist().inv_cdf(0.99)
 
+_RECORDERS = 4
+
 # The seed of the turn that the running task plays: it tells the tool which turn it answers.
 TURN: ContextVar[int] = ContextVar("TURN")
 
@@ -30,9 +33,9 @@ def turn_seed(seed: int, problem_id: str, sample: int, turn: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed} {problem_id} {sample} {turn}".encode(), digest_size=4).digest())
 
 
-def latency(seed: int) -> float:
+def latency(seed: int, longest: float = math.inf) -> float:
     """Seconds that the tool takes in the turn of this seed: lognormal, the same whoever plays the turn."""
-    return MEDIAN_SECONDS * math.exp(_SIGMA * random.Random(seed).gauss(0, 1))
+    return min(MEDIAN_SECONDS * math.exp(_SIGMA * random.Random(seed).gauss(0, 1)), longest)
 
 
 @dataclass
@@ -58,13 +61,16 @@ class Tool:
         return _Replay(self)
 
     async def record(self, trajectories: Iterable[Trajectory]) -> None:
-        """Run the programs of some trajectories, each once after those before it."""
-        for trajectory in trajectories:
-            async with self.session() as session:
-                for turn in trajectory.turns:
-                    if turn.code is not None:
-                        await session.run(turn.code)
-        self.live = 0
+        """Run the programs of some trajectories, each list of programs once."""
+        histories = iter({tuple(turn.code for turn in t.turns if turn.code is not None) for t in trajectories})
+
+        async def work() -> None:
+            for history in histories:
+                async with self.real.session() as session:
+                    for number, code in enumerate(history, start=1):
+                        self.outputs[history[:number]] = await session.run(code)
+
+        await asyncio.gather(*(work() for _ in range(_RECORDERS)))
 
 
 class _Replay:
@@ -98,11 +104,12 @@ class _Replay:
 
 @dataclass
 class Request:
-    """What was asked of the engine in one turn, and what it sampled."""
+    """What was asked of the engine in one turn, what it sampled, and when it answered."""
 
     prompt_ids: list[int]
     params: SamplingParams
     completion: Completion | None = None
+    answered: float = 0.0
 
     @property
     def tokens(self) -> int:
@@ -124,6 +131,7 @@ class Noting:
         request = Request(list(prompt_ids), params)
         self.requests.append(request)
         request.completion = await self._engine.generate(prompt_ids, params)
+        request.answered = time.perf_counter()
         return request.completion
 
     async def load(self, checkpoint: Path) -> None:

@@ -31,16 +31,26 @@ START_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Measured:
-    """What one way took for its tokens; `tail` is the time after its last trajectory was started."""
+    """What one way took for its tokens.
+
+    Args:
+        full_seconds: Until its last trajectory (or request) was started: as long, as many were in flight as may be.
+        full_tokens: Those of the requests that were answered by then.
+    """
 
     seconds: float
     tokens: int
     trajectories: int
-    tail: float = 0.0
+    full_seconds: float = 0.0
+    full_tokens: int = 0
 
     @property
     def rate(self) -> float:
         return self.tokens / self.seconds
+
+    @property
+    def full_rate(self) -> float:
+        return self.full_tokens / self.full_seconds if self.full_seconds else self.rate
 
 
 async def engine_alone(stand: Stand, load: Sequence[Request]) -> Measured:
@@ -49,17 +59,19 @@ async def engine_alone(stand: Stand, load: Sequence[Request]) -> Measured:
     As many are in flight as the rollout has trajectories; the next starts as soon as one is done.
     """
     waiting = iter(load)
+    answers: list[tuple[float, int]] = []
+    began = last = time.perf_counter()
 
-    async def work() -> int:
-        tokens = 0
+    async def work() -> None:
+        nonlocal last
         for request in waiting:
             exact = replace(request.params, max_tokens=request.tokens, stop_token_ids=())
-            tokens += len((await stand.engine.generate(request.prompt_ids, exact)).token_ids)
-        return tokens
+            last = time.perf_counter()
+            completion = await stand.engine.generate(request.prompt_ids, exact)
+            answers.append((time.perf_counter(), len(completion.token_ids)))
 
-    began = time.perf_counter()
-    tokens = sum(await asyncio.gather(*(work() for _ in range(stand.in_flight))))
-    return Measured(time.perf_counter() - began, tokens, len(stand.attempts))
+    await asyncio.gather(*(work() for _ in range(stand.in_flight)))
+    return _measured(stand, began, last, answers)
 
 
 async def ours(stand: Stand, path: Path) -> tuple[Measured, list[Request]]:
@@ -67,10 +79,16 @@ async def ours(stand: Stand, path: Path) -> tuple[Measured, list[Request]]:
     engine = Noting(stand.engine)
     began = time.perf_counter()
     await collect(stand.agent(engine), stand.problems, path, concurrency=stand.in_flight)
-    ended = time.perf_counter()
-    tail = ended - getattr(stand.tool, "opened", ended)
-    tokens = sum(request.tokens for request in engine.requests)
-    return Measured(ended - began, tokens, len(stand.attempts), tail), engine.requests
+    # The sandbox itself does not say when its last session was opened.
+    last = getattr(stand.tool, "opened", time.perf_counter())
+    answers = [(request.answered, request.tokens) for request in engine.requests]
+    return _measured(stand, began, last, answers), engine.requests
+
+
+def _measured(stand: Stand, began: float, last: float, answers: Sequence[tuple[float, int]]) -> Measured:
+    seconds = time.perf_counter() - began
+    full_tokens = sum(tokens for answered, tokens in answers if answered <= last)
+    return Measured(seconds, sum(tokens for _, tokens in answers), len(stand.attempts), last - began, full_tokens)
 
 
 class InStep:

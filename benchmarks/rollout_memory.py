@@ -22,9 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from eval import Problem
 from mdpo.chat import ChatFormat
+from mdpo.collect import collect
 from mdpo.engines.base import Completion, SamplingParams
+from mdpo.plan import Plan, Share
 from mdpo.render import answer_action, call_action
-from mdpo.rollout import Agent, Sampling, collect
+from mdpo.rollout import Agent, Sampling
 from sandbox import ExecutionResult
 
 CHECKPOINT = Path(__file__).parents[1] / "mdpo" / "quickstart" / "checkpoint"
@@ -98,10 +100,12 @@ def collect_simulated(trajectories: int, path: Path) -> Cost:
 
     chat = ChatFormat(PreTrainedTokenizerFast.from_pretrained(CHECKPOINT))
     sandbox: Any = Instant()
-    agent = Agent(Scripted(chat), chat, sandbox, Sampling(samples=SAMPLES, max_tokens=448), "scripted")
+    agent = Agent(Scripted(chat), chat, sandbox, "scripted")
+    plan = Plan((Share(Sampling(max_tokens=448), SAMPLES),))
+    problems = list(simulated(trajectories // SAMPLES))
     before = peak_mb()
     began = time.perf_counter()
-    asyncio.run(collect(agent, simulated(trajectories // SAMPLES), path))
+    asyncio.run(collect(agent, problems, plan, path))
     seconds = time.perf_counter() - began
     return Cost(trajectories // SAMPLES * SAMPLES, before, peak_mb(), seconds, path.stat().st_size / 1e6)
 

@@ -1,7 +1,6 @@
 """What the ways of `rollout_peers.py` have in common: the tool with its latencies, and engines that note or replay."""
 
 import asyncio
-import hashlib
 import math
 import random
 import time
@@ -15,6 +14,7 @@ from typing import Any, Self
 from eval import Problem
 from mdpo.chat import ChatFormat
 from mdpo.engines.base import Completion, Engine, SamplingParams
+from mdpo.plan import Plan, Share
 from mdpo.rollout import Agent, Sampling
 from mdpo.trajectory import Trajectory
 from sandbox import ExecutionResult, Sandbox
@@ -26,11 +26,6 @@ _RECORDERS = 4
 
 # The seed of the turn that the running task plays: it tells the tool which turn it answers.
 TURN: ContextVar[int] = ContextVar("TURN")
-
-
-def turn_seed(seed: int, problem_id: str, sample: int, turn: int) -> int:
-    """The seed that the rollout gives to the request of one turn, for a client that must sample the same."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {problem_id} {sample} {turn}".encode(), digest_size=4).digest())
 
 
 def latency(seed: int, longest: float = math.inf) -> float:
@@ -171,12 +166,17 @@ class Stand:
     chat: ChatFormat
     tool: Any
     sampling: Sampling
+    samples: int
     problems: Sequence[Problem]
     in_flight: int
 
     @property
     def attempts(self) -> list[tuple[Problem, int]]:
-        return [(problem, sample) for problem in self.problems for sample in range(self.sampling.samples)]
+        return [(problem, sample) for problem in self.problems for sample in range(self.samples)]
+
+    @property
+    def plan(self) -> Plan:
+        return Plan((Share(self.sampling, self.samples),))
 
     def agent(self, engine: Engine) -> Agent:
-        return Agent(engine, self.chat, self.tool, self.sampling, "quickstart")
+        return Agent(engine, self.chat, self.tool, "quickstart")

@@ -16,11 +16,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from benchmarks.rollout_parts import TURN, Noting, Request, Stand, turn_seed
+from benchmarks.rollout_parts import TURN, Noting, Request, Stand
 from eval import Problem, check, extract_answer
+from mdpo.collect import collect
 from mdpo.engines.base import Completion, Engine, SamplingParams
 from mdpo.render import after_programs, last_program, observation_text, outside_programs
-from mdpo.rollout import attempt, collect
+from mdpo.rollout import attempt, turn_seed
 from mdpo.trajectory import Trajectory, TrajectoryWriter
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ async def engine_alone(stand: Stand, load: Sequence[Request]) -> Measured:
     async def work() -> None:
         nonlocal last
         for request in waiting:
-            exact = replace(request.params, max_tokens=request.tokens, stop_token_ids=())
+            exact = replace(request.params, max_tokens=request.tokens, stop_token_ids=(), stop_strings=())
             last = time.perf_counter()
             completion = await stand.engine.generate(request.prompt_ids, exact)
             answers.append((time.perf_counter(), len(completion.token_ids)))
@@ -78,7 +79,7 @@ async def ours(stand: Stand, path: Path) -> tuple[Measured, list[Request]]:
     """This rollout, and the requests that it made."""
     engine = Noting(stand.engine)
     began = time.perf_counter()
-    await collect(stand.agent(engine), stand.problems, path, concurrency=stand.in_flight)
+    await collect(stand.agent(engine), stand.problems, stand.plan, path, concurrency=stand.in_flight)
     # The sandbox itself does not say when its last session was opened.
     last = getattr(stand.tool, "opened", time.perf_counter())
     answers = [(request.answered, request.tokens) for request in engine.requests]
@@ -156,7 +157,7 @@ async def _batch(stand: Stand, attempts: Sequence[tuple[Problem, int]]) -> list[
 
     async def play(problem: Problem, sample: int) -> Trajectory:
         try:
-            return await attempt(agent, problem, sample)
+            return await attempt(agent, problem, sample, stand.sampling)
         finally:
             engine.leave()
 

@@ -109,7 +109,7 @@ async def attempt(agent: Agent, problem: Problem, sample: int, sampling: Samplin
 
 
 def turn_seed(seed: int, problem_id: str, sample: int, turn: int) -> int:
-    """The seed of one action: another one for every turn of every attempt, and always the same one for the same turn."""
+    """The seed of one action: every turn of every attempt has another one, and always the same."""
     digest = hashlib.blake2b(f"{seed} {problem_id} {sample} {turn}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big")
 

@@ -8,7 +8,8 @@ request after another over HTTP. The engines have the same settings, with their 
 turn has its own seed, so the tokens agree but for the rounding of floating-point numbers in differing batches.
 
 The tool answers with what the real sandbox printed in an untimed pass before, after a latency that is drawn from a
-heavy tail (lognormal, median 20 ms, 99th percentile 2 s) for each problem, sample and turn. So what differs is the
+heavy tail (lognormal, median 20 ms, 99th percentile 2 s, cut at the sandbox's own time limit, above which no program
+runs) for each problem, sample and turn. So what differs is the
 waiting, and not which program takes a core from the engine. The rollout with the real sandbox and no such latency is
 shown too.
 
@@ -26,7 +27,6 @@ import asyncio
 import contextlib
 import importlib.util
 import json
-import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ from mdpo.engines.vllm import VLLMEngine
 from mdpo.quickstart.problems import generate_problems
 from mdpo.rollout import Sampling
 from mdpo.trajectory import read_trajectories
-from sandbox import Sandbox
+from sandbox import Limits, Sandbox
 
 if TYPE_CHECKING:
     import httpx  # comes with vLLM
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="how often everything is measured (default: 3)")
     parser.add_argument("--client-trajectories", type=int, default=64, help="of the chat client in a round; it is slow")
     parser.add_argument("--simulated", type=int, default=100_000, help="trajectories of the measurement of memory")
-    parser.add_argument("--longest", type=float, default=math.inf, help="cut latencies at so many seconds, as a limit")
+    parser.add_argument("--longest", type=float, default=Limits().seconds, help="cut latencies at so many seconds")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     if importlib.util.find_spec("vllm") is None:

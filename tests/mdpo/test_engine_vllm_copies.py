@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 
+from mdpo.engines.base import SamplingParams
 from mdpo.engines.vllm import VLLMEngine
 from mdpo.errors import CheckpointError
 from tests.mdpo import engine_contract as contract
@@ -89,6 +90,14 @@ def test_every_copy_samples(engine: VLLMEngine, bases: contract.Models, base: Pa
     before = [process.cpu_times().user for process in cores]
     run(contract.requests_do_not_disturb_each_other(engine, bases[base]))
     assert all(process.cpu_times().user > spent for process, spent in zip(cores, before, strict=True))
+
+
+def test_copies_do_not_sample_the_same(engine: VLLMEngine, run: Run) -> None:
+    async def sample() -> set[tuple[int, ...]]:
+        request = SamplingParams(temperature=2.0, max_tokens=12)
+        return {tuple(c.token_ids) for c in await asyncio.gather(*(engine.generate(PROMPT, request) for _ in range(8)))}
+
+    assert len(run(sample())) == 8
 
 
 def test_load_reaches_every_copy_and_its_cache(engine: VLLMEngine, bases: contract.Models, run: Run) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from eval import Problem
+from mdpo.agreement_check import check
 from mdpo.checkpoint import resolve_checkpoint
 from mdpo.collect import read_ledger
 from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig, parse_yaml
@@ -66,6 +67,8 @@ def engine_config(sampler: Sampler) -> EngineConfig:
         urls=sampler.url or [],
         max_rows=sampler.max_rows,
         tensor_parallel_size=sampler.tensor_parallel,
+        data_parallel_size=sampler.data_parallel,
+        memory_share=sampler.memory_share,
     )
 
 
@@ -133,6 +136,16 @@ def rollout(
     problems = load_problems(problems_config(source), source.seed)
     title = f"{source.benchmark}: {len(problems)} problems"
     return sample(talk, sampler, bounds, plan, problems, title, out, display)
+
+
+def check_agreement(
+    trajectories: Path, model: str | None, dtype: str, count: int, seed: int, threads: int | None, display: Display
+) -> bool:
+    """Whether trajectories are on-policy for the policies that sampled them, or for one model."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    found = check(trajectories, model, dtype, count, seed, display, _CONVERTED)
+    return all(agreement.on_policy for agreement in found.values())
 
 
 def train_policy(

@@ -90,6 +90,10 @@ class EngineConfig(Section):
     """Largest number of requests sampled together, at each server."""
     tensor_parallel_size: Count = 1
     """GPUs that share one copy of the model (vLLM)."""
+    data_parallel_size: Count = 1
+    """Copies of the model, each on its own GPUs (vLLM)."""
+    max_lora_rank: Count | None = None
+    """Largest rank of a LoRA adapter that is loaded into the running engine; default: none can be (vLLM)."""
     memory_share: float = Field(default=0.9, gt=0, le=1)
     """Share of a GPU's memory that the engine takes (vLLM)."""
     keep: bool = False

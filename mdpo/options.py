@@ -67,6 +67,10 @@ class Sampler:
         ),
     ] = None
     tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model (vLLM).")] = 1
+    data_parallel: Annotated[int, typer.Option(min=1, help="Copies of the model, each on its own GPUs (vLLM).")] = 1
+    memory_share: Annotated[
+        float, typer.Option(min=0.05, max=1, help="Share of a GPU's memory that the engine takes (vLLM).")
+    ] = 0.9
 
 
 @dataclass(frozen=True, slots=True)

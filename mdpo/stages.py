@@ -71,7 +71,7 @@ def evaluation_share(limits: RolloutConfig, config: EvalConfig, seed: int) -> Sh
 
 def in_flight(asked: int | None, engine: EngineConfig) -> int:
     """Largest number of attempts in flight: more than the engine samples together, since some wait for programs."""
-    rows = engine.max_rows * max(1, len(engine.urls))
+    rows = engine.max_rows * max(engine.data_parallel_size, len(engine.urls))
     return asked or rows + (rows + 1) // 2
 
 
@@ -134,6 +134,8 @@ def _start_engine(policy: str | Path, dtype: torch.dtype, config: EngineConfig, 
             dtype=dtype,
             context_length=context_length,
             tensor_parallel_size=config.tensor_parallel_size,
+            data_parallel_size=config.data_parallel_size,
+            max_lora_rank=config.max_lora_rank,
             gpu_memory_utilization=config.memory_share,
             max_concurrency=config.max_rows,
         )

@@ -54,23 +54,25 @@ def print_result(path: Path, console: Console) -> None:
     )
 
 
-def write_report(path: Path, trajectories: int = SHOWN) -> None:
-    """Write `accuracy.png` and `report.html` into a run directory.
+def write_report(path: Path, trajectories: int = SHOWN, out: Path | None = None) -> None:
+    """Write `accuracy.png` and the page of a run.
 
     Args:
         path: The run directory.
         trajectories: Largest number of trajectories of each file that the page shows; its numbers are of all of them.
+        out: The page; default: `report.html` in the run directory.
 
     Raises:
-        DataError: It is no run directory, nothing was evaluated yet, or a file of it cannot be read.
+        DataError: It is no run directory, nothing was evaluated yet, a file of it cannot be read, or the page cannot
+            be written.
     """
     run = read_run(path, trajectories)
     _figure(run.rows).savefig(path / "accuracy.png", dpi=150)
-    replace_text(path / "report.html", page([run]))
+    _write(out or path / "report.html", page([run]))
 
 
 def write_comparison(paths: Sequence[Path], out: Path, trajectories: int = SHOWN) -> None:
-    """Write one page that shows several runs side by side.
+    """Write one page that shows several runs in the same pictures.
 
     Args:
         paths: Run directories; differences are to the first one.
@@ -78,13 +80,16 @@ def write_comparison(paths: Sequence[Path], out: Path, trajectories: int = SHOWN
         trajectories: As in `write_report`.
 
     Raises:
-        DataError: As in `write_report`; a run is named twice; or `out` cannot be written.
+        DataError: As in `write_report`, or a run is named twice.
     """
-    runs = read_runs(paths, trajectories)
+    _write(out, page(read_runs(paths, trajectories)))
+
+
+def _write(out: Path, text: str) -> None:
     try:
-        replace_text(out, page(runs))
+        replace_text(out, text)
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error}; name another file with --out") from error
+        raise DataError(f"cannot write the page {out}: {error}; name another file with --out") from error
 
 
 def _by_benchmark(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

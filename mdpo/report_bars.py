@@ -1,11 +1,12 @@
 """Horizontal charts as inline SVG: stacked bars, distributions, and steps from before to after."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from markupsafe import Markup
 
-from mdpo.report_svg import LOOKS, WIDTH, Say, join, percent, picture, plain, svg, ticks
+from mdpo.report_svg import CHAR, LOOKS, WIDTH, Say, join, percent, picture, plain, shorten, svg, ticks
 
 _ROW, _BAR = 42, 14
 
@@ -36,13 +37,24 @@ class Step:
     after: float
 
 
-def bar_chart(title: str, bars: Sequence[Bar], say: Say = plain, most: float | None = None) -> Markup:
-    """Horizontal bars whose parts are stacked; the legend names the parts."""
+def bar_chart(
+    title: str, bars: Sequence[Bar], say: Say = plain, most: float | None = None, looks: Sequence[int] = range(LOOKS)
+) -> Markup:
+    """Horizontal bars whose parts are stacked; the legend names the parts.
+
+    Args:
+        title: What they show.
+        bars: At least one.
+        say: How a value is written.
+        most: What a bar of the whole width is worth; default: the longest one.
+        looks: The colours of the parts, in the order in which they first come.
+    """
     most = most or max(sum(value for _, value in bar.parts) for bar in bars) or 1.0
-    names = list(dict.fromkeys(name for bar in bars for name, _ in bar.parts))
-    rows = [_bar(bar, place, names, most, say) for place, bar in enumerate(bars)]
+    names = dict.fromkeys(name for bar in bars for name, _ in bar.parts)
+    legend = dict(zip(names, cycle(looks), strict=False))
+    rows = [_bar(bar, place, legend, most, say) for place, bar in enumerate(bars)]
     told = "; ".join(f"{bar.label}: {', '.join(f'{name} {say(value)}' for name, value in bar.parts)}" for bar in bars)
-    return picture(title, told, len(bars) * _ROW + 8, rows, names if len(names) > 1 else ())
+    return picture(title, told, len(bars) * _ROW + 8, rows, legend if len(legend) > 1 else {})
 
 
 def range_chart(title: str, ranges: Sequence[Range], say: Say = plain) -> Markup:
@@ -62,21 +74,22 @@ def step_chart(title: str, steps: Sequence[Step], say: Say = percent) -> Markup:
 
 
 def _row(place: int, label: str, note: str, parts: Iterable[Markup]) -> Markup:
+    """A line of text above what is drawn: the label, and at the right end the numbers."""
     return svg(
-        '<g transform="translate(0 {})"><text x="0" y="12">{}</text>'
+        '<g transform="translate(0 {})"><text x="0" y="12"><title>{}</title>{}</text>'
         '<text class="value" x="{}" y="12" text-anchor="end">{}</text>{}</g>',
-        place * _ROW + 4, label, WIDTH, note, join(parts),
+        place * _ROW + 4, label, shorten(label, round(WIDTH / CHAR) - len(note) - 2), WIDTH, note, join(parts),
     )  # fmt: skip
 
 
-def _bar(bar: Bar, place: int, names: Sequence[str], most: float, say: Say) -> Markup:
+def _bar(bar: Bar, place: int, legend: Mapping[str, int], most: float, say: Say) -> Markup:
     parts, start = [], 0.0
     for name, value in bar.parts:
         width = round(WIDTH * value / most, 1)
         if width > 0:
             parts.append(
                 svg('<rect class="s{}" x="{}" y="18" width="{}" height="{}"><title>{} {}</title></rect>',
-                     names.index(name) % LOOKS, round(start, 1), max(width - 1, 0.5), _BAR, name, say(value))
+                     legend[name], round(start, 1), max(width - 1, 0.5), _BAR, name, say(value))
             )  # fmt: skip
         start += width
     return _row(place, bar.label, bar.note, parts)
@@ -85,9 +98,9 @@ def _bar(bar: Bar, place: int, names: Sequence[str], most: float, say: Say) -> M
 def _range(each: Range, place: int, most: float, say: Say) -> Markup:
     low, first, middle, third, high = (round(value / most * (WIDTH - 8) + 4, 1) for value in each.quantiles)
     line = '<line class="{}" x1="{}" x2="{}" y1="25" y2="25"/>'
-    parts = [svg(line, "thin", low, high), svg(line, "thick", first, third),
+    parts = [svg(line, "thin s0", low, high), svg(line, "thick s0", first, third),
              svg('<circle class="s0 ring" cx="{}" cy="25" r="5"/>', middle)]  # fmt: skip
-    return _row(place, each.label, f"{say(each.quantiles[2])} · 95 %: {say(each.quantiles[4])}", parts)
+    return _row(place, each.label, f"median {say(each.quantiles[2])}, 95 % below {say(each.quantiles[4])}", parts)
 
 
 def _step(each: Step, place: int, say: Say) -> Markup:
@@ -95,7 +108,7 @@ def _step(each: Step, place: int, say: Say) -> Markup:
     look = "s0" if each.after >= each.before else "s1"
     parts = [
         svg('<line class="grid" x1="0" x2="{}" y1="25" y2="25"/>', WIDTH),
-        svg('<line class="thick {}" x1="{}" x2="{}" y1="25" y2="25"/>', look, before, after),
+        svg('<line class="move {}" x1="{}" x2="{}" y1="25" y2="25"/>', look, before, after),
         svg('<circle class="hollow {}" cx="{}" cy="25" r="4.5"/>', look, before),
         svg('<circle class="{}" cx="{}" cy="25" r="5"/>', look, after),
     ]

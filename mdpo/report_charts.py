@@ -1,22 +1,29 @@
 """Curves with interval bands, as inline SVG: axes, lines, and labels at their ends."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from markupsafe import Markup
 
-from mdpo.report_svg import LOOKS, WIDTH, Say, join, picture, plain, svg, ticks
+from mdpo.report_svg import CHAR, LOOKS, WIDTH, Say, join, picture, plain, shorten, svg, ticks
 
 _HEIGHT = 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 14, 16, 28
 _LABEL_STEP = 14  # closest two labels may stand, in the units of the picture
 _LABEL_CHARS = 16
-_CHAR = 6.6  # the width of a character of a label
 _MARKS = 12  # up to so many points are drawn as dots
+_VALUES = 6  # and up to so many with their values
 _MOST_POINTS = 300
 
 Point = tuple[float, float]
+
+
+class _Names(Enum):
+    """Where the names of the lines stand: nowhere (the title says it), at their ends, or above the picture."""
+
+    NONE, ENDS, LEGEND = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +47,27 @@ def line_chart(
 
     Args:
         title: What they show.
-        lines: At most eight, at least one of them with a point.
+        lines: At least one of them with a point.
         x_ticks: Places on the x axis and their labels.
         say: How a value is written.
         limits: Of the y axis; default: those of the data, rounded.
         dividers: Places where a vertical line parts what is left of it from what is right of it.
     """
     # A line keeps the look of its place, also where others have no points.
-    looks = {look % LOOKS: Line(e.label, thin(e.points), e.band) for look, e in enumerate(lines) if e.points}
-    drawn = list(looks.values())
+    looks = [(look % LOOKS, Line(e.label, thin(e.points), e.band)) for look, e in enumerate(lines) if e.points]
+    drawn = [line for _, line in looks]
+    names = _Names.NONE if len(lines) == 1 else _Names.LEGEND if _long(drawn) else _Names.ENDS
     y_ticks = ticks(*(limits or _extent(drawn)))
-    place = _place(drawn, [x for x, _ in x_ticks], y_ticks, labelled=len(lines) > 1)
+    place = _place(drawn, [x for x, _ in x_ticks], y_ticks, _room(drawn, names, say))
     parts = [_grid(place, y_ticks, say), _below(place, x_ticks), *(_divider(place, x) for x in dividers)]
-    parts += [_curve(place, line, look, say) for look, line in looks.items()]
-    parts.append(_end_labels(place, looks) if len(lines) > 1 else _values(place, drawn[0], say))
+    parts += [_curve(place, line, look, say) for look, line in looks]
+    if names is _Names.ENDS:
+        parts.append(_end_labels(place, looks))
+    if names is _Names.NONE:
+        parts.append(_values(place, drawn[0], say))
+    legend = {line.label: look for look, line in looks} if names is _Names.LEGEND else None
     told = "; ".join(f"{line.label}: {_told(line, x_ticks, say)}" for line in drawn)
-    return picture(title, told, _HEIGHT, parts)
+    return picture(title, told, _HEIGHT, parts, legend)
 
 
 def thin(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
@@ -85,9 +97,22 @@ class _Place:
         return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP), 1)
 
 
-def _place(lines: Sequence[Line], xs: Sequence[float], y_ticks: Sequence[float], *, labelled: bool) -> _Place:
-    """The scales; at the right there is room for the labels of the lines."""
-    room = _CHAR * max(len(_cut(line.label)) for line in lines) + 8 if labelled else 16
+def _long(lines: Sequence[Line]) -> bool:
+    """Whether names have no room at the ends of their lines."""
+    return len(lines) > LOOKS or any(len(line.label) > _LABEL_CHARS for line in lines)
+
+
+def _room(lines: Sequence[Line], names: _Names, say: Say) -> float:
+    """The width that the right end of the picture keeps for names, or for the last value."""
+    if names is _Names.ENDS:
+        return CHAR * max(len(line.label) for line in lines) + 8
+    if names is _Names.LEGEND or len(lines[0].points) <= _VALUES:
+        return 16
+    return CHAR * len(say(lines[0].points[-1][1]))
+
+
+def _place(lines: Sequence[Line], xs: Sequence[float], y_ticks: Sequence[float], room: float) -> _Place:
+    """The scales: those of the data and of the labels of the axes."""
     every = [*xs, *(x for line in lines for x, _ in line.points)]
     return _Place(min(every), max(every), y_ticks[0], y_ticks[-1], WIDTH - _RIGHT - room)
 
@@ -109,11 +134,16 @@ def _grid(place: _Place, ticks: Sequence[float], say: Say) -> Markup:
 
 def _below(place: _Place, ticks: Sequence[tuple[float, str]]) -> Markup:
     """Labels of the x axis, as many as fit."""
-    room = _CHAR * max((len(_cut(label)) for _, label in ticks), default=1) + 10
+    room = CHAR * max((len(shorten(label, _LABEL_CHARS)) for _, label in ticks), default=1) + 10
     fitting = max(1, int((place.right - _LEFT) / room))
     every = math.ceil(len(ticks) / fitting)
     return join(
-        svg('<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text>', place.x(x), _HEIGHT - 9, _cut(label))
+        svg(
+            '<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text>',
+            place.x(x),
+            _HEIGHT - 9,
+            shorten(label, _LABEL_CHARS),
+        )
         for x, label in list(ticks)[::every]
     )
 
@@ -144,13 +174,21 @@ def _band(place: _Place, line: Line, look: int) -> Markup:
 
 
 def _values(place: _Place, line: Line, say: Say) -> Markup:
-    """The values of a curve of few points, above them or, near the top, below."""
-    shown = line.points if len(line.points) <= _MARKS // 2 else line.points[-1:]
+    """The values of a curve of few points; of a longer one the last value."""
+    if len(line.points) > _VALUES:
+        x, y = line.points[-1]
+        return svg('<text class="value" x="{}" y="{}" dy="4">{}</text>', place.x(x) + 7, place.y(y), say(y))
     return join(
         svg('<text class="value" x="{}" y="{}" text-anchor="middle">{}</text>',
-             place.x(x), place.y(y) + (20 if place.y(y) < _TOP + 20 else -10), say(y))
-        for x, y in shown
+             place.x(x), place.y(y) + (20 if _below_it(place, line.points, number) else -10), say(y))
+        for number, (x, y) in enumerate(line.points)
     )  # fmt: skip
+
+
+def _below_it(place: _Place, points: Sequence[Point], number: int) -> bool:
+    """Whether a value stands below its point: at the top of the picture, and where the curve starts to rise."""
+    y = points[number][1]
+    return place.y(y) < _TOP + 20 or (number == 0 and len(points) > 1 and points[1][1] > y)
 
 
 def _extent(lines: Sequence[Line]) -> Point:
@@ -160,9 +198,9 @@ def _extent(lines: Sequence[Line]) -> Point:
     return min(values), max(values)
 
 
-def _end_labels(place: _Place, looks: Mapping[int, Line]) -> Markup:
+def _end_labels(place: _Place, looks: Sequence[tuple[int, Line]]) -> Markup:
     """The name of each curve at its end, moved apart where ends are close."""
-    ends = sorted((place.y(line.points[-1][1]), look, line.label) for look, line in looks.items())
+    ends = sorted((place.y(line.points[-1][1]), look, line.label) for look, line in looks)
     labels, below = [], -math.inf
     for y, look, label in ends:
         below = max(y, below + _LABEL_STEP)
@@ -170,7 +208,7 @@ def _end_labels(place: _Place, looks: Mapping[int, Line]) -> Markup:
     over = max(0.0, below - (_HEIGHT - _BOTTOM))
     return join(
         svg('<text class="name s{}" x="{}" y="{}" dy="4">{}</text>', look, place.right + 4, y - over,
-             _cut(label))
+             shorten(label, _LABEL_CHARS))
         for y, look, label in labels
     )  # fmt: skip
 
@@ -180,7 +218,3 @@ def _told(line: Line, ticks: Sequence[tuple[float, str]], say: Say) -> str:
     if len(line.points) > _MARKS:
         return f"from {say(line.points[0][1])} to {say(line.points[-1][1])}"
     return ", ".join(f"{names.get(x, plain(x))} {say(y)}" for x, y in line.points)
-
-
-def _cut(label: str) -> str:
-    return label if len(label) <= _LABEL_CHARS else label[: _LABEL_CHARS - 1] + "…"

@@ -28,7 +28,7 @@ def page(runs: Sequence[RunData]) -> str:
     environment.filters["unmarked"] = _unmarked
     return environment.get_template("page.html.j2").render(
         runs=runs,
-        title=" and ".join(run.name for run in runs),
+        title=_listed([run.name for run in runs]),
         headlines=headlines(runs),
         sections=_sections(runs),
         packed=pack([attempts for run in runs for attempts in run.attempts]),
@@ -43,6 +43,11 @@ def page(runs: Sequence[RunData]) -> str:
 def _sections(runs: Sequence[RunData]) -> list[Section]:
     compared = [comparison(runs)] if len(runs) > 1 else []
     return [accuracy(runs), *compared, training(runs), rollouts(runs), behaviour(runs)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _left_out(runs: Sequence[RunData]) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from mdpo.report_data import Attempts, RunData
+from mdpo.report_data import Attempts, Kind, RunData
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def table(
     return Table(caption, headings, [cells for _, cells in rows])
 
 
-def every(runs: Sequence[RunData], kind: str | None = None) -> list[tuple[str, RunData, Attempts]]:
+def every(runs: Sequence[RunData], kind: Kind | None = None) -> list[tuple[str, RunData, Attempts]]:
     """Trajectory files with their labels, which name the run where there are several."""
     return [
         (f"{run.name} · {each.name}" if len(runs) > 1 else each.name, run, each)

@@ -13,6 +13,7 @@ from mdpo.report_layout import Section, Table, table
 from mdpo.report_svg import percent
 
 Row = Mapping[str, Any]
+_SMALL = 0.001  # nobody should read a meaning into smaller p-values
 
 
 def headlines(runs: Sequence[RunData]) -> list[str]:
@@ -74,7 +75,7 @@ def _headline(run: RunData, benchmark: str) -> str:
     if not isinstance(compared, Comparison):
         return whole
     _, _, points, interval, p, _ = _compared(compared)
-    return f"{whole}: {points} points, 95 % interval {interval}, p = {p} ({compared.method})"
+    return f"{whole}: {points} points, 95 % interval {interval}, {p} ({compared.method})"
 
 
 def _curve(runs: Sequence[RunData], benchmark: str) -> Markup:
@@ -119,7 +120,7 @@ def _compared(compared: Comparison) -> tuple[str, str, str, str, str, str]:
         percent(compared.first.accuracy),
         f"{100 * d.difference:+.1f}",
         f"{100 * d.low:+.1f} to {100 * d.high:+.1f}",
-        f"{d.p_value:.2g}",
+        f"p = {d.p_value:.2g}" if d.p_value >= _SMALL else f"p < {_SMALL}",
         f"{d.only_second:,} : {d.only_first:,}",
     )
 

@@ -1,5 +1,6 @@
 """What policies do: which problems give something to learn from, and how programs, lengths and stops change."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
@@ -7,11 +8,12 @@ from markupsafe import Markup
 from mdpo.evaluation import Score, lengths
 from mdpo.report_bars import Bar, Range, bar_chart, range_chart
 from mdpo.report_charts import Line, line_chart
-from mdpo.report_data import Attempts, RunData
+from mdpo.report_data import Attempts, Kind, RunData
 from mdpo.report_layout import Section, every, table
 from mdpo.report_svg import percent, plain
 from mdpo.trajectory import STOP_REASONS
 
+_OUTCOMES = (0, 5, 1)  # looks: all right and all wrong as everywhere, both between them
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -27,16 +29,15 @@ def rollouts(runs: Sequence[RunData]) -> Section:
         section.figures.append(_coverage(sampled))
     else:
         section.notes.append("There are no trajectories of rollouts.")
-    held_out = {label: found for label, _, each in every(runs, "evaluation") if len(found := each.pass_at()) > 1}
-    on_rollouts = {label: found for label, _, each in sampled if len(found := each.pass_at()) > 1}
+    held_out, on_rollouts = (_several_attempts(runs, kind) for kind in ("evaluation", "rollout"))
     if held_out:
         section.figures.append(_pass_at("pass@k on held-out problems, before and after", held_out))
     if on_rollouts:
-        section.figures.append(_pass_at("pass@k on the problems of each rollout", on_rollouts))
+        section.figures.append(_pass_at("pass@k on the problems of the first and the last rollout", on_rollouts))
     if not held_out and sampled:
         section.notes.append(
-            "The evaluations have one attempt a problem, so there is no pass@k on held-out problems; `eval.samples=8` "
-            "with a temperature measures it."
+            "The evaluations have one attempt a problem, so their pass@k is not known; eval.samples=8 and "
+            "eval.temperature=1 measure it."
         )
     return section
 
@@ -48,7 +49,9 @@ def behaviour(runs: Sequence[RunData]) -> Section:
     if not found:
         section.notes.append("There are no trajectories.")
         return section
-    section.figures = [_programs(found), _stops(found), _lengths(found)]
+    # Many bars say nothing: of several runs, only the evaluations are drawn.
+    drawn = (len(runs) > 1 and every(runs, "evaluation")) or found
+    section.figures = [_programs(drawn), _stops(drawn), _lengths(drawn)]
     headings = [
         "trajectories of",
         "# how many",
@@ -72,7 +75,16 @@ def _coverage(found: Sequence[tuple[str, RunData, Attempts]]) -> Markup:
         problems = sum(counts.values())
         note = f"{percent(counts['both outcomes'] / problems)} of {problems:,} give pairs"
         bars.append(Bar(label, [(name, count / problems) for name, count in counts.items()], note))
-    return bar_chart("Coverage: problems by the outcomes of their attempts", bars, percent, most=1)
+    return bar_chart("Coverage: problems by the outcomes of their attempts", bars, percent, 1, _OUTCOMES)
+
+
+def _several_attempts(runs: Sequence[RunData], kind: Kind) -> dict[str, dict[int, Score]]:
+    """pass@k of the first and of the last file of each run and benchmark, where problems have several attempts."""
+    groups: dict[tuple[str, str], list[tuple[str, dict[int, Score]]]] = defaultdict(list)
+    for label, run, each in every(runs, kind):
+        if len(found := each.pass_at()) > 1:
+            groups[run.name, each.benchmark].append((label, found))
+    return dict(each for group in groups.values() for each in (group[0], group[-1]))
 
 
 def _pass_at(title: str, found: Mapping[str, Mapping[int, Score]]) -> Markup:

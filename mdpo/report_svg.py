@@ -4,12 +4,13 @@ Colours come from the page's style sheet through classes (`s0`, `s1`, …), so t
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from markupsafe import Markup
 
 WIDTH = 400
 LOOKS = 8
+CHAR = 6.6  # about the width of a character
 
 Say = Callable[[float], str]
 
@@ -24,6 +25,11 @@ def plain(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def shorten(label: str, chars: int) -> str:
+    """A label that is not longer than so many characters, at least four."""
+    return label if len(label) <= max(chars, 4) else label[: max(chars, 4) - 1] + "…"
+
+
 def svg(template: str, *values: object, **named: object) -> Markup:
     """A piece of SVG with values put in, escaped unless they are SVG themselves."""
     return Markup(template).format(*values, **named)
@@ -34,9 +40,11 @@ def join(parts: Iterable[Markup]) -> Markup:
     return Markup("").join(parts)
 
 
-def picture(title: str, told: str, height: float, parts: Iterable[Markup], legend: Sequence[str] = ()) -> Markup:
+def picture(
+    title: str, told: str, height: float, parts: Iterable[Markup], legend: Mapping[str, int] | None = None
+) -> Markup:
     """A figure with its title; `told` says in words what is drawn, for those who hear it."""
-    keys = join(svg('<li><i class="s{}"></i>{}</li>', look % LOOKS, name) for look, name in enumerate(legend))
+    keys = join(svg('<li><i class="s{}"></i>{}</li>', look, name) for name, look in (legend or {}).items())
     return svg(
         '<figure><figcaption>{title}</figcaption>{legend}<svg viewBox="0 0 {width} {height}" role="img" '
         'aria-label="{title}. {told}">{parts}</svg></figure>',

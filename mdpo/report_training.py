@@ -10,7 +10,7 @@ from mdpo.report_data import RunData, TrainingLog, series
 from mdpo.report_layout import Section
 from mdpo.report_svg import Say, percent, plain
 
-_MOST_SKIPPED = 0.5  # a gap between iterations, in steps, so that a divider stands between two points
+_BETWEEN = 0.5  # steps: a divider stands between the last point of an iteration and the first one of the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ _CHARTS = (
 
 def training(runs: Sequence[RunData]) -> Section:
     """Loss, rewards, log-probabilities and KL over the steps of all iterations."""
-    section = Section("training", "Training", "What the trainer logged at each step; dashed lines part iterations.")
+    section = Section("training", "Training", "What the trainer logged at each step; dotted lines part iterations.")
     for chart in _CHARTS:
         section.figures += _figures(runs, chart)
     sft = [Line(run.name, series(log, "loss")) for run in runs for log in run.logs if log.stage == "sft"]
@@ -71,7 +71,7 @@ def _figure(title: str, wanted: Sequence[tuple[str, RunData, str]], chart: _Char
     longest = max((run for _, run, _ in wanted), key=lambda run: sum(_steps(log) for log in _iterations(run)))
     spans = _spans(longest)
     ticks = [((start + end) / 2, stage) for stage, start, end in spans]
-    dividers = [start + _MOST_SKIPPED for _, start, _ in spans[1:]]
+    dividers = [start + _BETWEEN for _, start, _ in spans[1:]]
     return line_chart(title, lines, ticks, chart.say, chart.limits, dividers)
 
 

@@ -64,7 +64,7 @@ function part(look, title, note, ...content) {
 }
 
 function turnParts(turn, number) {
-  const sure = turn.logprob === null ? "" : ` · mean log-probability ${turn.logprob}`;
+  const sure = turn.logprob === null ? "" : ` · mean log-probability ${String(turn.logprob).replace("-", "−")}`;
   const parts = [part("sampled", `Action ${number}`, `in the loss · ${tokens(turn.sampled)}${sure}`, ...action(turn.action))];
   if (turn.status === null && turn.observation === null) return parts;
   const ran = turn.status === null ? "" : `${turn.status} in ${turn.seconds} s · `;
@@ -91,6 +91,10 @@ function maskBar(body) {
   return make("div", { class: "mask-row" }, bar, make("span", {}, told));
 }
 
+function questionPart(question, prompt) {
+  return part("prompt", "Question", `not in the loss · the prompt has ${tokens(prompt)}`, make("div", { class: "prose" }, ...prose(question)));
+}
+
 /** The whole attempt. `about` is what the index knows of it, `body` what its chunk holds. */
 function attempt(about, body) {
   const verdict = make("strong", { class: about.right ? "right" : "wrong" }, about.right ? "✓ right" : "✗ wrong");
@@ -101,7 +105,6 @@ function attempt(about, body) {
     make("p", { class: "about" }, verdict, ` · stopped: ${about.stop} · policy ${body.policy}${heat}`),
     answered,
     maskBar(body),
-    part("prompt", "Question", `not in the loss · ${tokens(body.prompt)}`, make("div", { class: "prose" }, ...prose(about.question))),
     ...body.turns.flatMap((turn, i) => turnParts(turn, i + 1)),
     make("p", { class: "command" }, "Every token: ", make("code", {}, about.command)),
   ];

@@ -102,6 +102,7 @@ function listRow(place) {
   const i = rows[place];
   const [id, question] = index.problems[index.problem[i]];
   const calls = `${index.calls[i]} ${index.calls[i] === 1 ? "call" : "calls"}${index.failed[i] ? `, ${index.failed[i]} failed` : ""}`;
+  const stop = index.stops[index.stop[i]];
   const element = make("div", {
     class: "row", role: "option", id: `row-${place}`, "aria-selected": String(place === at),
     "aria-setsize": String(rows.length), "aria-posinset": String(place + 1),
@@ -109,7 +110,7 @@ function listRow(place) {
     make("span", { class: index.right[i] ? "right" : "wrong" }, make("span", { "aria-hidden": "true" }, index.right[i] ? "✓" : "✗"),
       make("span", { class: "unseen" }, index.right[i] ? "right" : "wrong")),
     make("span", { class: "what" }, make("bdi", {}, question.slice(0, 200))),
-    make("small", {}, `${id} #${index.sample[i]} · ${setOf(i).label} · ${index.stops[index.stop[i]]} · ${calls}`));
+    make("small", {}, [`${setOf(i).label} #${index.sample[i]}`, calls, ...(stop === "answered" ? [] : [stop]), id].join(" · ")));
   element.style.transform = `translateY(${place * ROW}px)`;
   return element;
 }
@@ -132,7 +133,8 @@ async function drawDetail(shown = rows.length ? looked() : []) {
   if (!shown.length) return ui.detail.replaceChildren(make("p", { class: "empty" }, "No trajectory passes these filters."));
   const bodies = await Promise.all(shown.map(async (i) => (await chunk(index.chunk[i]))[index.place[i]]));
   if (mine !== drawing) return undefined;
-  ui.detail.replaceChildren(detailHead(shown[0]), make("div", { class: both ? "columns" : "" },
+  const question = index.problems[index.problem[shown[0]]][1];
+  ui.detail.replaceChildren(detailHead(shown[0]), questionPart(question, bodies[0].prompt), make("div", { class: both ? "columns" : "" },
     ...shown.map((i, column) => attemptColumn(i, bodies[column], column, shown))));
   ui.detail.scrollTop = 0;
   return remember(shown[0]);
@@ -157,9 +159,9 @@ function attemptColumn(i, body, column, shown) {
     await drawDetail(shown.with(column, Number(select.value)));
     ui.detail.querySelectorAll("select")[column].focus();
   });
-  const [id, question, answer] = index.problems[index.problem[i]];
+  const [id, , answer] = index.problems[index.problem[i]];
   const about = {
-    question, answer, right: index.right[i] === 1, stop: index.stops[index.stop[i]],
+    answer, right: index.right[i] === 1, stop: index.stops[index.stop[i]],
     command: `mdpo inspect ${setOf(i).file} --problem ${quoted(id)} --sample ${index.sample[i]} --mask`,
   };
   return make("article", { "aria-label": setOf(i).label }, select, ...attempt(about, body));

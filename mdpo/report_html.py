@@ -16,12 +16,16 @@ from mdpo.report_results import accuracy, comparison, headlines
 from mdpo.report_rollouts import behaviour, rollouts
 from mdpo.report_training import training
 
-_SCRIPTS = ("unpack.js", "mathematics.js", "python.js", "attempt.js", "browser.js")
+_STYLES = ("page.css", "figures.css", "browser.css")
+_SCRIPTS = (
+    "unpack.js", "symbols.js", "mathematics.js", "python.js", "attempt.js", "filters.js", "list.js", "detail.js",
+    "browser.js",
+)  # fmt: skip
 
 
 def page(runs: Sequence[RunData]) -> str:
     """The page of one run, or of several."""
-    style, script = _read("page.css"), "\n".join(map(_read, _SCRIPTS))
+    style, script = ("\n".join(map(_read, names)) for names in (_STYLES, _SCRIPTS))
     # Loaded as a template of the package, so that autoescape covers all that is not marked as our own.
     environment = Environment(loader=PackageLoader("mdpo", "report_page"), autoescape=True, trim_blocks=True)
     environment.filters["number"] = "{:,}".format

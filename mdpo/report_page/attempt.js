@@ -65,13 +65,16 @@ function part(look, title, note, ...content) {
 
 function turnParts(turn, number) {
   const sure = turn.logprob === null ? "" : ` · mean log-probability ${String(turn.logprob).replace("-", "−")}`;
-  const parts = [part("sampled", `Action ${number}`, `in the loss · ${tokens(turn.sampled)}${sure}`, ...action(turn.action))];
+  const parts = [
+    part("sampled", `Action ${number}`, `in the loss · ${tokens(turn.sampled)}${sure}`, ...action(turn.action)),
+  ];
   if (turn.status === null && turn.observation === null) return parts;
   const ran = turn.status === null ? "" : `${turn.status} in ${turn.seconds} s · `;
   const look = turn.status === "ok" || turn.status === null ? "observed" : "observed failed";
   const content = turn.observation ?? "It had no room in the context.";
-  parts.push(part(look, `Observation ${number}`, `${ran}not in the loss · ${tokens(turn.observed)}`,
-    make("pre", {}, content)));
+  parts.push(
+    part(look, `Observation ${number}`, `${ran}not in the loss · ${tokens(turn.observed)}`, make("pre", {}, content)),
+  );
   return parts;
 }
 
@@ -81,7 +84,11 @@ function maskBar(body) {
   for (const turn of body.turns) spans.push(["sampled", turn.sampled], ["observed", turn.observed]);
   const all = spans.reduce((sum, [, count]) => sum + count, 0) || 1;
   const inLoss = spans.reduce((sum, [look, count]) => sum + (look === "sampled" ? count : 0), 0);
-  const bar = make("div", { class: "mask", role: "img", "aria-label": `Action mask: ${inLoss} of ${tokens(all)} are in the loss` });
+  const bar = make("div", {
+    class: "mask",
+    role: "img",
+    "aria-label": `Action mask: ${inLoss} of ${tokens(all)} are in the loss`,
+  });
   for (const [look, count] of spans.filter(([, count]) => count)) {
     const piece = make("i", { class: look, title: `${look}: ${tokens(count)}` });
     piece.style.flexGrow = String(count);
@@ -92,21 +99,32 @@ function maskBar(body) {
 }
 
 function questionPart(question, prompt) {
-  return part("prompt", "Question", `not in the loss · the prompt has ${tokens(prompt)}`, make("div", { class: "prose" }, ...prose(question)));
+  return part(
+    "prompt",
+    "Question",
+    `not in the loss · the prompt has ${tokens(prompt)}`,
+    make("div", { class: "prose" }, ...prose(question)),
+  );
 }
 
 /** The whole attempt. `about` is what the index knows of it, `body` what its chunk holds. */
 function attempt(about, body) {
   const verdict = make("strong", { class: about.right ? "right" : "wrong" }, about.right ? "✓ right" : "✗ wrong");
   const heat = typeof body.temperature === "number" ? ` · temperature ${body.temperature}` : "";
-  const answered = make("p", { class: "answers" }, "answered ", make("b", {}, ...prose(asFormula(body.prediction))), " · gold ",
-    make("b", {}, ...prose(asFormula(about.answer))));
+  const answered = make(
+    "p",
+    { class: "answers" },
+    "answered ",
+    make("b", {}, ...prose(asFormula(body.prediction))),
+    " · gold ",
+    make("b", {}, ...prose(asFormula(about.answer))),
+  );
   return [
     make("p", { class: "about" }, verdict, ` · stopped: ${about.stop} · policy ${body.policy}${heat}`),
     answered,
     maskBar(body),
     ...body.turns.flatMap((turn, i) => turnParts(turn, i + 1)),
-    make("p", { class: "command" }, "Every token: ", make("code", {}, about.command)),
+    make("p", { class: "command" }, "Every token, from the run directory: ", make("code", {}, about.command)),
   ];
 }
 

@@ -1,8 +1,10 @@
 // Python in colours: one expression that finds what has a colour; everything else is text.
 
 const KEYWORDS = new Set(
-  ("False None True and as assert async await break class continue def del elif else except finally for from global " +
-    "if import in is lambda match nonlocal not or pass raise return try while with yield").split(" "),
+  (
+    "False None True and as assert async await break class continue def del elif else except finally for from global " +
+    "if import in is lambda match nonlocal not or pass raise return try while with yield"
+  ).split(" "),
 );
 // Comments; strings, with prefixes and three quotes or one; numbers; names.
 const PYTHON =

@@ -41,6 +41,15 @@ def test_the_page_has_every_picture_that_the_run_has_numbers_for(tmp_path: Path)
     assert "50.0 % of 2 give pairs" in page
 
 
+def test_several_attempts_at_held_out_problems_give_pass_at_k_before_and_after(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run")
+    for stage in ("sft", "iteration-1"):
+        write(path / "eval" / f"{stage}-quickstart.jsonl", [attempt("p-1", 1), attempt("p-2", 1, right=False)])
+    page = page_of(path)
+    assert "<figcaption>pass@k on held-out problems, before and after" in page
+    assert "sft on quickstart: k = 1 50.0 %, k = 2 50.0 %" in page
+
+
 def test_a_run_without_logs_and_evaluated_trajectories_says_what_is_missing(run: Path) -> None:
     page = page_of(run)
     assert "eval/sft-quickstart.jsonl is not there" in page

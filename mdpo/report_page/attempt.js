@@ -66,14 +66,14 @@ function part(look, title, note, ...content) {
 function turnParts(turn, number) {
   const sure = turn.logprob === null ? "" : ` · mean log-probability ${String(turn.logprob).replace("-", "−")}`;
   const parts = [
-    part("sampled", `Action ${number}`, `in the loss · ${tokens(turn.sampled)}${sure}`, ...action(turn.action)),
+    part("sampled", `Action ${number}`, `mask 1 · ${tokens(turn.sampled)}${sure}`, ...action(turn.action)),
   ];
   if (turn.status === null && turn.observation === null) return parts;
   const ran = turn.status === null ? "" : `${turn.status} in ${turn.seconds} s · `;
   const look = turn.status === "ok" || turn.status === null ? "observed" : "observed failed";
   const content = turn.observation ?? "It had no room in the context.";
   parts.push(
-    part(look, `Observation ${number}`, `${ran}not in the loss · ${tokens(turn.observed)}`, make("pre", {}, content)),
+    part(look, `Observation ${number}`, `${ran}mask 0 · ${tokens(turn.observed)}`, make("pre", {}, content)),
   );
   return parts;
 }
@@ -87,14 +87,14 @@ function maskBar(body) {
   const bar = make("div", {
     class: "mask",
     role: "img",
-    "aria-label": `Action mask: ${inLoss} of ${tokens(all)} are in the loss`,
+    "aria-label": `Action mask: ${inLoss} of ${tokens(all)} have mask 1`,
   });
   for (const [look, count] of spans.filter(([, count]) => count)) {
     const piece = make("i", { class: look, title: `${look}: ${tokens(count)}` });
     piece.style.flexGrow = String(count);
     bar.append(piece);
   }
-  const told = `${inLoss.toLocaleString("en")} of ${tokens(all)} in the loss`;
+  const told = `${inLoss.toLocaleString("en")} of ${tokens(all)} have mask 1`;
   return make("div", { class: "mask-row" }, bar, make("span", {}, told));
 }
 
@@ -102,7 +102,7 @@ function questionPart(question, prompt) {
   return part(
     "prompt",
     "Question",
-    `not in the loss · the prompt has ${tokens(prompt)}`,
+    `mask 0 · the prompt has ${tokens(prompt)}`,
     make("div", { class: "prose" }, ...prose(question)),
   );
 }

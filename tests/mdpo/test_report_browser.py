@@ -24,7 +24,8 @@ def browser() -> "Iterator[playwright.Browser]":
             # Chromium's own sandbox needs namespaces that a container may not give; the page is ours.
             started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
         except playwright.Error as error:
-            pytest.skip(f"no Chromium starts here (apt-get install chromium, or playwright install chromium): {error}")
+            cause = str(error).splitlines()[0]
+            pytest.skip(f"no Chromium starts here ({cause}); apt-get install chromium, or playwright install chromium")
         yield started
         started.close()
 
@@ -70,10 +71,10 @@ def rewrite(path: Path, *found: object) -> Path:
     return path / "report.html"
 
 
-def test_a_trajectory_shows_its_parts_and_what_of_it_is_in_the_loss(report: Opened) -> None:
+def test_a_trajectory_shows_its_parts_and_their_action_mask(report: Opened) -> None:
     text = report.detail()
-    assert "in the loss · 2 tokens · mean log-probability −0.3" in text
-    assert "ok in 0.01 s · not in the loss · 1 token" in text
+    assert "mask 1 · 2 tokens · mean log-probability −0.3" in text
+    assert "ok in 0.01 s · mask 0 · 1 token" in text
     assert report.page.locator(".code .comment").inner_text() == "# run"
     assert report.page.locator("article math mfrac").count() == 1
     mask = [report.page.locator(f".mask .{look}").count() for look in ("prompt", "sampled", "observed")]

@@ -104,14 +104,31 @@ def train(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
-    """Write a run's report: pictures, tables and trajectories in one HTML page."""
-    from mdpo.report import print_result, write_report
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="A run directory; several are compared with the first.")],
+    trajectories: Annotated[
+        int, typer.Option(min=1, help="Largest number of trajectories of each file that the page shows.")
+    ] = 2000,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page; default: report.html in the run, or comparison.html here."),
+    ] = None,
+) -> None:
+    """Write one HTML page of a run, or of several: curves, tables, and trajectories to look through."""
+    from mdpo.report import print_result, write_comparison, write_report
 
     display = Display()
+    several = len(folders) > 1
+    page = out or (Path("comparison.html") if several else folders[0] / "report.html")
     with display.task("Writing the report"):
-        write_report(folder)
-    print_result(folder, display.console)
+        if several:
+            write_comparison(folders, page, trajectories)
+        else:
+            write_report(folders[0], trajectories, page)
+    if several:
+        display.say(f"{page} compares {len(folders)} runs")
+    else:
+        print_result(folders[0], display.console)
 
 
 @app.command()

@@ -199,7 +199,7 @@ async def sample_trajectories(
             ledger = await collect(
                 agent, problems, plan, path, concurrency=concurrency, on_trajectory=show, on_owed=owe
             )
-    return ledger, {"sampled": meter.tally.trajectories, "seconds": round(meter.seconds, 1)}
+    return ledger, {"sampled_now": meter.tally.trajectories, "seconds": round(meter.seconds, 1)}
 
 
 @asynccontextmanager

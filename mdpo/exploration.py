@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,12 +146,14 @@ class Exploration:
         try:
             with np.load(path, allow_pickle=False) as file:
                 sigma, scale = file["sigma"], file["scale"]
+                if sigma.shape != (len(scale), len(scale)):
+                    raise ValueError(f"Σ is {sigma.shape} for {len(scale)} features")
                 return cls(Covariance(len(scale), float(file["ridge"]), sigma, int(file["pairs"])), scale)
         except FileNotFoundError as error:
             raise DataError(
                 f"there is no covariance file {path}; one is made by `mdpo pairs --strategy uncertain`"
             ) from error
-        except (OSError, ValueError, KeyError, EOFError, np.linalg.LinAlgError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, np.linalg.LinAlgError) as error:
             raise DataError(
                 f"{path} is no covariance file ({error}); delete it, and choose the pairs of its iteration again"
             ) from error

@@ -18,14 +18,9 @@ class StopStrings:
     Args:
         tokenizer: Of the checkpoint that samples.
         strings: At least one, none of them empty.
-
-    Raises:
-        ValueError: A string is empty.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str]) -> None:
-        if not all(strings):
-            raise ValueError("a stop string is empty; every action would end with its first token")
         self._tokenizer = tokenizer
         self._strings = strings
         # A token stands for at least one byte.

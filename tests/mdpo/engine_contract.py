@@ -174,11 +174,6 @@ async def a_stop_string_counts_in_what_is_sampled_only(engine: Engine, model: Pr
         assert (completion.token_ids, completion.finish_reason) == (whole[length:], "length")
 
 
-async def an_empty_stop_string_is_refused(engine: Engine) -> None:
-    with pytest.raises(ValueError, match="empty"):
-        await engine.generate(PROMPT, replace(GREEDY, stop_strings=("",)))
-
-
 async def the_context_length_ends_an_action(engine: Engine) -> None:
     prompt = (LONG_PROMPT * 2)[: engine.context_length - 5]
     completion = await engine.generate(prompt, SamplingParams(max_tokens=50))

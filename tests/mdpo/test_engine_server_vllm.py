@@ -16,9 +16,7 @@ import psutil
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, decoders
-from tokenizers.models import WordLevel
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from mdpo.engines.base import SamplingParams
 from mdpo.engines.server import ServerEngine
@@ -50,14 +48,8 @@ ENVIRONMENT = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    """Each with a tokenizer of one letter a token, so that there is a text in which a stop string can be found."""
     root = tmp_path_factory.mktemp("checkpoints")
-    tokenizer = Tokenizer(WordLevel({letter(i): i for i in range(contract.VOCABULARY)}, unk_token=letter(0)))
-    tokenizer.decoder = decoders.Fuse()
-    models = {root / str(seed): contract.tiny_llama(root / str(seed), seed) for seed in range(2)}
-    for folder in models:
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
-    return models
+    return {root / str(seed): contract.tiny_llama(root / str(seed), seed) for seed in range(2)}
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +98,6 @@ def engine(address: str, run: Run) -> Iterator[ServerEngine]:
     run(engine.close())
 
 
-def letter(token: int) -> str:
-    return chr(ord("0") + token)
-
-
 def wait_until_ready(health: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     for _ in range(240):
         try:
@@ -137,6 +125,9 @@ def running(address: str) -> float:
         contract.a_stop_id_ends_the_action_and_belongs_to_it,
         contract.nothing_else_ends_it_before_max_tokens,
         contract.a_stop_id_at_max_tokens_is_a_stop,
+        contract.a_stop_string_ends_the_action_with_the_token_that_completes_it,
+        contract.a_stop_string_at_max_tokens_is_a_stop,
+        contract.a_stop_string_counts_in_what_is_sampled_only,
         contract.requests_do_not_disturb_each_other,
         contract.samples_follow_the_distribution,
         contract.top_p_keeps_the_nucleus,
@@ -159,17 +150,6 @@ def test_contract(check: Callable[..., Any], engine: ServerEngine, model: PreTra
 )
 def test_contract_that_needs_no_model(check: Callable[..., Any], engine: ServerEngine, run: Run) -> None:
     run(check(engine))
-
-
-def test_a_stop_string_ends_the_action_with_the_token_that_completes_it(
-    engine: ServerEngine, model: PreTrainedModel, run: Run
-) -> None:
-    whole = contract.greedy(model, PROMPT, 24)
-    text = "".join(map(letter, whole))
-    stop = text[7:9]
-    completion = run(engine.generate(PROMPT, SamplingParams(temperature=0.0, max_tokens=24, stop_strings=("  ", stop))))
-    assert completion.token_ids == whole[: text.index(stop) + 2]
-    assert (completion.finish_reason, len(completion.logprobs)) == ("stop", len(completion.token_ids))
 
 
 @pytest.mark.parametrize(

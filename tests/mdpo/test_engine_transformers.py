@@ -73,7 +73,6 @@ def test_it_keeps_the_contract(
     [
         contract.the_context_length_ends_an_action,
         contract.a_prompt_without_room_is_refused,
-        contract.an_empty_stop_string_is_refused,
         contract.a_seed_makes_a_request_repeatable,
     ],
 )

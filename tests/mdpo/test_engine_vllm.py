@@ -106,7 +106,6 @@ def test_contract(check: Callable[..., Any], engine: VLLMEngine, model: PreTrain
     [
         contract.the_context_length_ends_an_action,
         contract.a_prompt_without_room_is_refused,
-        contract.an_empty_stop_string_is_refused,
         contract.a_seed_makes_a_request_repeatable,
     ],
     ids=lambda check: check.__name__,

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from mdpo.config import PairsConfig, PoolConfig, UncertaintyConfig
 from mdpo.display import Display, Task
 from mdpo.errors import ConfigError
-from mdpo.exploration import Uncertain
 from mdpo.filters import switches
 from mdpo.options import spread
 from mdpo.pairing import Origin, choose_pairs
 from mdpo.preference import write_pairs
+from mdpo.uncertain import Uncertain
 
 _CONVERTED = Path("runs") / "converted"  # checkpoints made from GGUF files
 

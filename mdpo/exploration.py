@@ -9,12 +9,10 @@ features φ and u = φ(τ¹) − φ(τ²) over the pairs so far,
     ½ log det(Σ + uuᵀ) − ½ log det Σ = ½ log(1 + Γ²)          what add returns: the information gained, in nats
 
 The sources give no features for a language model; ours are of `mdpo.features`. Only differences of one problem's
-trajectories count, so Σ is about how answers differ and not about questions. Labels cost nothing here (a checker gives
-them), so Γ decides which of the labelled trajectories are trained on, and where more samples are worth their price.
+trajectories count, so Σ is about how answers differ and not about questions. `mdpo.uncertain` chooses by Γ.
 """
 
-import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -24,13 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdpo.errors import DataError
-from mdpo.strategies import Match, Sides, named_strategy
-from mdpo.trajectory import Trajectory
 
 Array: TypeAlias = NDArray[np.float64]
-Features = Mapping[tuple[str, int], Array]
+Key: TypeAlias = tuple[str, int]
+Features = Mapping[Key, Array]
 """φ of each trajectory, (dimension,), by its key."""
-Raw = Mapping[tuple[str, int], NDArray[Any]]
+Raw = Mapping[Key, NDArray[Any]]
 """The same before scaling, in any type of float."""
 
 # A rank-one update of the inverse loses a little precision each time; after so many it is computed anew.
@@ -113,7 +110,7 @@ class Exploration:
         deviation = np.std(np.asarray([*features], dtype=np.float64), axis=0)
         return cls(Covariance(len(deviation), ridge), np.where(deviation > 0, deviation, 1.0))
 
-    def scaled(self, features: Raw) -> dict[tuple[str, int], Array]:
+    def scaled(self, features: Raw) -> dict[Key, Array]:
         """Features on the frozen scale, in float64.
 
         Raises:
@@ -157,142 +154,3 @@ class Exploration:
             raise DataError(
                 f"{path} is no covariance file ({error}); delete it, and choose the pairs of its iteration again"
             ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What a round of pairs told.
-
-    Attributes:
-        pairs: How many.
-        nats: Information gained: ½ log det of Σ after, less before.
-        at_random: What random pairs of the same problems, as many, would have told.
-        mean, largest: Γ of the pairs when they were chosen.
-    """
-
-    pairs: int
-    nats: float
-    at_random: float
-    mean: float
-    largest: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.nats:.1f} nats of information from {self.pairs} pairs, {self.at_random:.1f} from random ones; "
-            f"Γ {self.mean:.2f} on average, {self.largest:.2f} at most"
-        )
-
-
-class Uncertain:
-    """The strategy `uncertain`: pairs of large Γ, round after round.
-
-    Args:
-        embed: Computes features of trajectories.
-        ridge: λ.
-        before: What earlier rounds left; `None` begins anew, with the scale of the first round's trajectories.
-
-    Attributes:
-        exploration: What this round leaves; `None` while no problem was ever mixed.
-        gains: What each call told.
-    """
-
-    def __init__(
-        self, embed: Callable[[Sequence[Trajectory]], Raw], ridge: float = 1.0, before: Exploration | None = None
-    ) -> None:
-        self._embed, self._ridge = embed, ridge
-        self.exploration = before
-        self.gains: list[Gain] = []
-
-    def __call__(self, problems: Mapping[str, Sides], count: int, seed: int) -> dict[str, list[Match]]:
-        """Choose from both sides of each problem; the seed is for the comparison with random pairs only."""
-        compared = [t for sides in problems.values() if sides.mixed for t in (*sides.right, *sides.wrong)]
-        if not compared:
-            return {name: [] for name in problems}
-        raw = self._embed(compared)
-        if self.exploration is None:
-            self.exploration = Exploration.start([raw[t.key] for t in compared], self._ridge)
-        features, covariance = self.exploration.scaled(raw), self.exploration.covariance
-        lots = _matches(named_strategy("random")(problems, count, seed))
-        at_random = information(lots, features, covariance)
-        before = covariance.copy()
-        found = choose_uncertain(problems, count, features, covariance)
-        chosen = _matches(found)
-        gammas = [match.uncertainty or 0.0 for match in chosen]
-        nats = information(chosen, features, before)
-        self.gains.append(Gain(len(chosen), nats, at_random, sum(gammas) / len(gammas), max(gammas)))
-        return found
-
-
-def choose_uncertain(
-    problems: Mapping[str, Sides], count: int, features: Features, covariance: Covariance
-) -> dict[str, list[Match]]:
-    """The most uncertain pair of all, then the most uncertain one given it, and so on: greedy D-optimal design.
-
-    Args:
-        problems: Both sides of each.
-        count: Largest number of pairs of one problem; no trajectory is in two.
-        features: φ of every trajectory on either side.
-        covariance: Σ; every chosen pair is added to it.
-
-    Returns:
-        The matches of each problem, in the order of `problems`.
-    """
-    left = {name: Sides(list(sides.right), list(sides.wrong)) for name, sides in problems.items() if sides.mixed}
-    found: dict[str, list[Match]] = {name: [] for name in problems}
-    # What a pair tells only shrinks as others are added, so an old Γ is an upper bound: a problem is looked at again
-    # only when its bound is the largest.
-    bounds = [(-_best(sides, features, covariance)[0], name) for name, sides in left.items()]
-    heapq.heapify(bounds)
-    while bounds:
-        _, name = heapq.heappop(bounds)
-        gamma, right, wrong = _best(left[name], features, covariance)
-        if bounds and gamma < -bounds[0][0]:
-            heapq.heappush(bounds, (-gamma, name))
-            continue
-        match = Match(left[name].right.pop(right), left[name].wrong.pop(wrong), gamma)
-        found[name].append(match)
-        covariance.add(_difference(match, features))
-        if len(found[name]) < count and left[name].mixed:
-            heapq.heappush(bounds, (-_best(left[name], features, covariance)[0], name))
-    return found
-
-
-def information(matches: Iterable[Match], features: Features, covariance: Covariance) -> float:
-    """What pairs would tell, in nats: ½ log det(Σ + Σᵢ uᵢuᵢᵀ) − ½ log det Σ. Σ itself is left as it is."""
-    after = covariance.copy()
-    return sum(after.add(_difference(match, features)) for match in matches)
-
-
-def rank_problems(
-    trajectories: Iterable[Trajectory], features: Features, covariance: Covariance
-) -> list[tuple[str, float]]:
-    """Problems by the largest Γ between two of their attempts, right or wrong, the most uncertain first.
-
-    For these more samples (`mdpo.plan.Extra`) tell most. One with a single attempt comes last, with 0.
-    """
-    own: dict[str, list[Array]] = {}
-    for trajectory in sorted(trajectories, key=lambda t: t.key):
-        own.setdefault(trajectory.problem_id, []).append(features[trajectory.key])
-    largest = {name: float(np.max(_between(found, found, covariance))) for name, found in own.items()}
-    return sorted(largest.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _matches(found: Mapping[str, list[Match]]) -> list[Match]:
-    return [match for matches in found.values() for match in matches]
-
-
-def _best(sides: Sides, features: Features, covariance: Covariance) -> tuple[float, int, int]:
-    """The largest Γ of a problem's pairs, and which right and wrong one it is; of equal ones the first."""
-    gamma = _between([features[t.key] for t in sides.right], [features[t.key] for t in sides.wrong], covariance)
-    right, wrong = np.unravel_index(int(np.argmax(gamma)), gamma.shape)
-    return float(gamma[right, wrong]), int(right), int(wrong)
-
-
-def _between(one: Sequence[Array], other: Sequence[Array], covariance: Covariance) -> Array:
-    """Γ of every pair, (one, other)."""
-    return covariance.uncertainty(np.asarray(one)[:, None] - np.asarray(other)[None])
-
-
-def _difference(match: Match, features: Features) -> Array:
-    """The u of a match, φ(τ⁺) − φ(τ⁻)."""
-    return features[match.chosen.key] - features[match.rejected.key]

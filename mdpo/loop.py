@@ -22,7 +22,6 @@ from mdpo.display import Display, Task
 from mdpo.evaluation import evaluate
 from mdpo.evaluation_file import settings, write_record
 from mdpo.evaluation_table import decoding
-from mdpo.exploration import Uncertain
 from mdpo.folder import RunFolder, open_folder, read_json, write_json
 from mdpo.pairing import Origin, choose_pairs
 from mdpo.plan import Plan, Share
@@ -42,6 +41,7 @@ from mdpo.stages import (
     uncertain_strategy,
 )
 from mdpo.train.stage import TrainStage
+from mdpo.uncertain import Uncertain
 
 
 class Agents:

@@ -19,10 +19,10 @@ from rich.table import Table
 
 from mdpo.config import PairsConfig
 from mdpo.errors import ConfigError
-from mdpo.exploration import Gain, Uncertain
 from mdpo.preference import Pair, PairCount, Sorted, sort_out, to_pairs
 from mdpo.strategies import Sides, Strategy, named_strategy
 from mdpo.trajectory import read_trajectories
+from mdpo.uncertain import Gain, Uncertain
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,14 @@ from mdpo.demonstration import Demonstration, read_demonstrations
 from mdpo.display import Display, Task
 from mdpo.dtypes import torch_dtype
 from mdpo.engines.base import Engine
-from mdpo.exploration import Exploration, Raw, Uncertain
+from mdpo.exploration import Exploration, Raw
 from mdpo.plan import Extra, Ledger, Plan, Share
 from mdpo.preference import Pair
 from mdpo.progress import Meter, MeterLog
 from mdpo.rollout import Agent, Sampling
 from mdpo.train.stage import TrainStage
 from mdpo.trajectory import Trajectory
+from mdpo.uncertain import Uncertain
 from sandbox import Limits, Sandbox
 
 

@@ -91,7 +91,7 @@ def best_worst(
 
 
 def named_strategy(name: str, ties: Ties = "length", length_penalty: float = 0.0) -> Strategy:
-    """The strategy of a name, for all but `uncertain`, which needs a policy (`mdpo.exploration`).
+    """The strategy of a name, for all but `uncertain`, which needs a policy (`mdpo.uncertain`).
 
     Raises:
         ValueError: There is none of this name.

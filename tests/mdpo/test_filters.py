@@ -1,6 +1,7 @@
 """Each filter against a trajectory that it drops; the one beside it stays."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,13 @@ def test_every_filter_has_a_case_here_and_says_what_it_drops() -> None:
     table = filter_table()
     assert list(DROPPED) == list(table)
     assert all(one.about.endswith(".") for one in table.values())
+
+
+def test_the_page_on_preferences_lists_every_filter_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "preferences.md").read_text()
+    for one in filter_table().values():
+        side, default = "all" if one.side == "both" else "right ones", "on " if one.default else ""
+        assert f"| `{one.name}` | {side} | {default}| {one.about} |" in page
 
 
 @pytest.mark.parametrize("name", DROPPED)

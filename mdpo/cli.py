@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mdpo import cli_eval, cli_rollout
+from mdpo import cli_eval, cli_pairs, cli_rollout
 from mdpo.display import Display
 from mdpo.errors import ConfigError, MdpoError
 from mdpo.options import Talk, spread
@@ -57,28 +57,7 @@ def run_command(
     print_result(folder, display.console)
 
 
-@app.command()
-def pairs(
-    trajectories: Annotated[Path, typer.Argument(help="A trajectory file.")],
-    out: Annotated[Path, typer.Option(help="The preference file to write.")],
-    per_problem: Annotated[int, typer.Option(min=1, help="Largest number of pairs of one problem.")] = 1,
-    max_length: Annotated[int, typer.Option(min=1, help="Drop longer trajectories, in tokens.")] = 2048,
-    require_call: Annotated[bool, typer.Option(help="Drop trajectories that never ran a program.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
-) -> None:
-    """Choose pairs of a right and a wrong trajectory of the same problem."""
-    from mdpo.preference import make_pairs, write_pairs
-    from mdpo.trajectory import read_trajectories
-
-    found, count = make_pairs(
-        read_trajectories(trajectories),
-        pairs_per_problem=per_problem,
-        max_length=max_length,
-        require_call=require_call,
-        seed=seed,
-    )
-    write_pairs(out, found)
-    Display().say(f"{count} in {out}")
+app.command("pairs")(cli_pairs.pairs)
 
 
 @app.command()

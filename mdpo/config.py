@@ -11,12 +11,19 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mdpo.errors import ConfigError
+from mdpo.filters import switches
 
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
+# Names alone, or some names with on or off, become the whole table: a run's config.yaml shows every filter.
+Switches = Annotated[
+    dict[str, bool],
+    BeforeValidator(lambda value: switches(map(str, value)) if isinstance(value, list) else value),
+    AfterValidator(switches),
+]
 Keys = tuple[str, ...]
 
 
@@ -183,13 +190,50 @@ class RolloutConfig(Section):
         return self
 
 
+class PoolConfig(Section):
+    """Pairs from the trajectories of earlier iterations, beside those of this one."""
+
+    share: float = Field(gt=0, lt=1)
+    """Their share of all pairs."""
+    iterations: Count = 1
+    """How many iterations back."""
+
+
+class UncertaintyConfig(Section):
+    """How the uncertainty Γ of a pair is measured, for the strategy `uncertain`."""
+
+    ridge: float = Field(default=1.0, gt=0)
+    """λ of Σ = λI + Σᵢ uᵢuᵢᵀ: the larger, the more pairs it takes before a direction counts as known."""
+    dimension: Count | None = 256
+    """A larger hidden state is projected down to so many features; null: never."""
+    batch_tokens: Count = 8192
+    """Tokens, padding included, of one forward pass."""
+
+
 class PairsConfig(Section):
     """How trajectories become pairs."""
 
+    strategy: Literal["random", "best_worst", "shortest_correct", "uncertain"] = "random"
+    """Which right and which wrong trajectory: `random` (the paper), `best_worst` by reward, `shortest_correct`, or
+    `uncertain`, of the largest Γ."""
+    ties: Literal["length", "logprob"] = "length"
+    """Among equal rewards (`best_worst`): by `length`, shorter is better; by `logprob`, likelier a token is better."""
+    length_penalty: float = Field(default=0.0, ge=0)
+    """Taken off the reward for each sampled token (`best_worst`)."""
     per_problem: Count = 1
-    """Largest number of pairs of one problem."""
-    require_call: bool = True
-    """Drop trajectories that never ran a program."""
+    """Largest number of pairs of one problem; no trajectory is in two."""
+    filters: Switches = Field(default_factory=switches)
+    """Which trajectories are left out. `{void_turn: true}` changes one of the defaults, `[void_turn]` is that one and
+    none of the others; docs/preferences.md explains each."""
+    pool: PoolConfig | None = None
+    """Pairs of earlier iterations; default: none."""
+    uncertainty: UncertaintyConfig = UncertaintyConfig()
+
+    @model_validator(mode="after")
+    def _penalty_is_used(self) -> Self:
+        if self.length_penalty and self.strategy != "best_worst":
+            raise ValueError(f"`length_penalty` ranks for strategy: best_worst, and the strategy is {self.strategy}")
+        return self
 
 
 class TrainConfig(Section):

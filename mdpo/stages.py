@@ -14,18 +14,20 @@ from eval import Problem
 from mdpo.chat import ChatFormat
 from mdpo.checkpoint import load_tokenizer
 from mdpo.collect import collect
-from mdpo.config import EngineConfig, EvalConfig, PolicyConfig, RolloutConfig, SandboxConfig
+from mdpo.config import EngineConfig, EvalConfig, PolicyConfig, RolloutConfig, SandboxConfig, UncertaintyConfig
 from mdpo.data import pair_dataset, sft_dataset
 from mdpo.demonstration import Demonstration, read_demonstrations
 from mdpo.display import Display, Task
 from mdpo.dtypes import torch_dtype
 from mdpo.engines.base import Engine
+from mdpo.exploration import Exploration, Raw
 from mdpo.plan import Extra, Ledger, Plan, Share
 from mdpo.preference import Pair
 from mdpo.progress import Meter, MeterLog
 from mdpo.rollout import Agent, Sampling
 from mdpo.train.stage import TrainStage
 from mdpo.trajectory import Trajectory
+from mdpo.uncertain import Uncertain
 from sandbox import Limits, Sandbox
 
 
@@ -253,6 +255,34 @@ def train_on_pairs(
     dataset, count = pair_dataset(pairs, max_length)
     say(str(count))
     return train_mdpo(policy, reference, dataset, stage, torch_dtype(dtype))
+
+
+def uncertain_strategy(
+    policy: str | Path, dtype: str, config: UncertaintyConfig, before: Path | None, task: Task
+) -> Uncertain:
+    """The strategy `uncertain` with the features of a policy.
+
+    Args:
+        policy: Whose hidden states are compared.
+        dtype: The type of its weights, by name.
+        config: How Γ is measured.
+        before: The covariance file of the round before; `None` begins anew.
+        task: Shows how many trajectories have their features.
+    """
+    from mdpo.features import embed
+
+    def features(trajectories: Sequence[Trajectory]) -> Raw:
+        task.set(0, len(trajectories))
+        return embed(
+            trajectories,
+            policy,
+            torch_dtype(dtype),
+            dimension=config.dimension,
+            max_tokens=config.batch_tokens,
+            on_trajectories=task.advance,
+        )
+
+    return Uncertain(features, config.ridge, None if before is None else Exploration.load(before))
 
 
 def show_steps(task: Task) -> Callable[..., None]:

@@ -10,13 +10,14 @@ import torch
 from eval import Problem
 from mdpo.checkpoint import resolve_checkpoint
 from mdpo.collect import read_ledger
-from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig, parse_yaml
+from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig
 from mdpo.demonstration import read_demonstrations
 from mdpo.display import Display
 from mdpo.errors import ConfigError
 from mdpo.options import Bounds, Sampler, Source, Talk, split_option
 from mdpo.plan import Ledger, Plan
 from mdpo.preference import read_pairs
+from mdpo.recipe_file import parse_yaml
 from mdpo.rollout import Sampling
 from mdpo.sources import load_problems
 from mdpo.stages import (

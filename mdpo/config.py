@@ -4,7 +4,6 @@ mdpo run configs/quickstart.yaml iterations=1 rollout.temperature=0.8 train.args
 """
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -14,10 +13,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mdpo.errors import ConfigError
+from mdpo.recipe_file import Keys, read_recipe
 
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
-Keys = tuple[str, ...]
 
 
 class Section(BaseModel):
@@ -52,13 +51,14 @@ class ProblemsConfig(Section):
     """Where problems come from."""
 
     benchmark: str
-    """`gsm8k`, `math`, `math500`, `gsm_hard`, `svamp`, `asdiv`, `quickstart`, or a JSONL file."""
+    """`gsm8k`, `math`, `math500`, `gsm_hard`, `svamp`, `asdiv`, several of these as `gsm8k+math`, `quickstart`, a JSONL
+    file, or a data set of the hub (`org/name`)."""
     split: Literal["train", "test"]
     """Which part of the benchmark."""
     file: str | None = None
     """A local JSONL file to read instead of the hub's copy."""
     columns: dict[str, str] = {}
-    """The file's names for `question`, `answer`, `id`, `source`, `subject`, `level`, `solution`, where they differ."""
+    """The file's or data set's names for `question`, `answer`, `id`, `source`, `subject`, `level`, `solution`, where they differ."""
     limit: Count | None = None
     """Take this many, chosen by the seed; default: all (the quickstart: 1,000)."""
 
@@ -229,29 +229,11 @@ class Config(Section):
     """Of everything that is random."""
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but `4e-7` is a number, as everywhere else, and not a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def parse_yaml(text: str) -> Any:
-    """The value of a YAML text.
-
-    Raises:
-        yaml.YAMLError: It is no YAML.
-    """
-    return yaml.load(text, _Loader)
-
-
 def load_config(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> Config:
     """Read a recipe, apply overrides, and validate the whole.
 
     Args:
-        path: A YAML file.
+        path: A YAML file; `base` in it names another one that it stands on.
         overrides: `section.key=value`; the value is YAML.
         seed: Replaces the recipe's seed.
 
@@ -259,26 +241,13 @@ def load_config(path: Path, overrides: Sequence[str] = (), seed: int | None = No
         ConfigError: The file is missing or no YAML; a key is unknown; a value does not fit. The message names the key,
             the nearest valid one, and the line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no configuration {path}; `mdpo configs` lists the recipes") from error
-    try:
-        node = yaml.compose(text)
-        values = parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} is no configuration: expected sections such as `policy:`")
-    places = {keys: f"{path}, line {line}" for keys, line in _lines(node)}
-    for override in overrides:
-        _override(values, places, override)
+    recipe = read_recipe(path, overrides)
     if seed is not None:
-        values["seed"] = seed
+        recipe.values["seed"] = seed
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(recipe.values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, places, path)) from error
+        raise ConfigError(_explain(error, recipe.places, path)) from error
 
 
 def dump_config(config: Config) -> str:
@@ -294,38 +263,6 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
             yield from differences(left, right, f"{prefix}{key}.")
         elif left != right:
             yield f"{prefix}{key}: {left!r}, {right!r}"
-
-
-def _override(values: dict[str, Any], places: dict[Keys, str], override: str) -> None:
-    name, equals, text = override.partition("=")
-    if not equals:
-        raise ConfigError(f"cannot read the override {override!r}; write section.key=value")
-    keys = tuple(name.split("."))
-    try:
-        value = parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the value of the override {override!r} is no valid YAML") from error
-    section = values
-    for key in keys[:-1]:
-        inner = section.get(key)
-        if inner is None:
-            inner = section[key] = {}
-        if not isinstance(inner, dict):
-            raise ConfigError(f"the override {override!r} goes into `{key}`, which is a value and not a section")
-        section = inner
-    section[keys[-1]] = value
-    places[keys] = f"the override {override!r}"
-
-
-def _lines(node: yaml.Node | None, keys: Keys = ()) -> Iterator[tuple[Keys, int]]:
-    """Where each key of a YAML document stands."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield (*keys, str(key.value)), key.start_mark.line + 1
-            yield from _lines(value, (*keys, str(key.value)))
-    elif isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            yield from _lines(item, (*keys, str(number)))
 
 
 def _explain(error: ValidationError, places: Mapping[Keys, str], path: Path) -> str:

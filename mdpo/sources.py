@@ -30,15 +30,24 @@ def load_problems(source: ProblemsConfig, seed: int) -> list[Problem]:
 
     Raises:
         eval.EvalError: The benchmark is unknown, its file is missing, or the hub does not answer.
+        DataError: One file is named for several benchmarks.
     """
     if source.benchmark == QUICKSTART:
         return generate_problems(source.split, source.limit or _QUICKSTART_PROBLEMS, seed)
-    problems = load_benchmark(
-        source.benchmark,
-        split=source.split,
-        path=Path(source.file).expanduser() if source.file else None,
-        columns=source.columns,
-    )
+    # A file may have any name.
+    names = [source.benchmark] if source.benchmark.endswith(".jsonl") else source.benchmark.split("+")
+    if source.file and len(names) > 1:
+        raise DataError(f"one file cannot hold {' and '.join(names)}; name one benchmark, or leave `file` out")
+    problems = [
+        problem
+        for name in names
+        for problem in load_benchmark(
+            name,
+            split=source.split,
+            path=Path(source.file).expanduser() if source.file else None,
+            columns=source.columns,
+        )
+    ]
     return random.Random(seed).sample(problems, min(source.limit or len(problems), len(problems)))
 
 

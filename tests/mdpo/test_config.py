@@ -72,7 +72,7 @@ def test_an_unknown_key_of_an_override_is_told_apart(recipe: Path) -> None:
 def test_a_wrong_type_names_the_key_and_what_is_expected(recipe: Path) -> None:
     assert "`rollout.samples`: input should be a valid integer" in error(recipe, "rollout.samples=four")
     assert "`rollout.samples`: input should be greater than or equal to 1" in error(recipe, "rollout.samples=0")
-    assert "'user' or 'tool'" in error(recipe, "policy.observation_role=robot")
+    assert "'user', 'tool'" in error(recipe, "policy.observation_role=robot")
 
 
 def test_several_greedy_attempts_are_refused(recipe: Path) -> None:

@@ -58,7 +58,8 @@ class ProblemsConfig(Section):
     file: str | None = None
     """A local JSONL file to read instead of the hub's copy."""
     columns: dict[str, str] = {}
-    """The file's or data set's names for `question`, `answer`, `id`, `source`, `subject`, `level`, `solution`, where they differ."""
+    """The names in the file or data set for `question`, `answer`, `id`, `source`, `subject`, `level`, `solution`, where
+    they differ."""
     limit: Count | None = None
     """Take this many, chosen by the seed; default: all (the quickstart: 1,000)."""
 

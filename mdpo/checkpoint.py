@@ -21,7 +21,7 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 from tokenizers.pre_tokenizers import Digits, Sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from mdpo.errors import CheckpointError, MissingExtraError
@@ -99,6 +99,19 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
     """
     with _loading(path), no_progress_bars():
         return AutoTokenizer.from_pretrained(path)
+
+
+def vocabulary_size(path: Path | str) -> int:
+    """The number of ids of a policy: the rows of its embedding, which may be more than its tokenizer has.
+
+    Args:
+        path: What `resolve_checkpoint` returned: a folder or a hub id.
+
+    Raises:
+        CheckpointError: There is no `config.json`, it is broken, or the hub does not answer.
+    """
+    with _loading(path):
+        return int(AutoConfig.from_pretrained(path).get_text_config().vocab_size)
 
 
 @contextmanager

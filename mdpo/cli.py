@@ -13,7 +13,8 @@ from rich.markup import escape
 from mdpo import cli_eval, cli_rollout
 from mdpo.display import Display
 from mdpo.errors import ConfigError, MdpoError
-from mdpo.options import Talk, spread
+from mdpo.options import Lessons, Talk, spread
+from mdpo.processes import is_main
 
 app = typer.Typer(
     name="mdpo",
@@ -85,21 +86,23 @@ def pairs(
 @spread()
 def train(
     talk: Talk,
-    data: Annotated[Path, typer.Option(help="A preference file (mdpo), or a file of demonstrations (sft).")],
+    lessons: Lessons,
     out: Annotated[Path, typer.Option(help="A folder; the trained policy is its subfolder `policy`.")],
     args: Annotated[
         list[str] | None, typer.Argument(help="TRL's arguments, e.g. learning_rate=4e-7 beta=0.1 num_train_epochs=1")
     ] = None,
     method: Annotated[Literal["sft", "mdpo"], typer.Option(help="The loss.")] = "mdpo",
     reference: Annotated[str | None, typer.Option(help="π_ref of M-DPO; default: the model itself.")] = None,
-    max_length: Annotated[int, typer.Option(min=1, help="Drop longer examples, in tokens.")] = 2048,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
 ) -> None:
-    """Train a policy on demonstrations (sft) or on pairs (mdpo); goes on where it was killed."""
-    display = Display()
+    """Train a policy on trajectories, pairs, demonstrations or messages; goes on where it was killed.
+
+    Several processes: accelerate launch --config_file FILE -m mdpo.cli train …
+    """
+    display = Display(Console(quiet=not is_main()))
     with display.task("Loading torch and transformers"):
         from mdpo.commands import train_policy
-    policy = train_policy(talk, method, data, out, args or [], reference, max_length, seed, display)
+    policy = train_policy(talk, method, lessons, out, args or [], reference, seed, display)
     display.say(f"the trained policy is {policy}; measure it: [bold]mdpo eval --model {policy}[/]")
 
 

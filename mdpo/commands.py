@@ -8,15 +8,15 @@ from typing import Any, Literal
 import torch
 
 from eval import Problem
-from mdpo.checkpoint import resolve_checkpoint
+from mdpo.checkpoint import resolve_checkpoint, vocabulary_size
 from mdpo.collect import read_ledger
 from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig
-from mdpo.demonstration import read_demonstrations
 from mdpo.display import Display
 from mdpo.errors import ConfigError
-from mdpo.options import Bounds, Sampler, Source, Talk, split_option
+from mdpo.lessons import Lesson
+from mdpo.options import Bounds, Lessons, Sampler, Source, Talk, split_option
 from mdpo.plan import Ledger, Plan
-from mdpo.preference import read_pairs
+from mdpo.processes import main_first
 from mdpo.recipe_file import parse_yaml
 from mdpo.rollout import Sampling
 from mdpo.sources import load_problems
@@ -27,8 +27,8 @@ from mdpo.stages import (
     sample_trajectories,
     sandbox_limits,
     show_steps,
-    train_on_demonstrations,
     train_on_pairs,
+    train_on_sequences,
 )
 from mdpo.train.stage import TrainStage
 
@@ -128,26 +128,29 @@ def rollout(
 def train_policy(
     talk: Talk,
     method: Literal["sft", "mdpo"],
-    data: Path,
+    lessons: Lessons,
     out: Path,
     args: Sequence[str],
     reference: str | None,
-    max_length: int,
     seed: int,
     display: Display,
 ) -> Path:
-    """Train a policy on a file of demonstrations or of pairs; the folder of the result."""
-    policy = checkpoint_of(talk)
+    """Train a policy on data of any form that the method can use; the folder of the result."""
+    # One process converts a GGUF file or downloads a policy; the others find it done.
+    with main_first():
+        policy = checkpoint_of(talk)
     out.mkdir(parents=True, exist_ok=True)
     if (out / "policy").exists():
         raise ConfigError(f"{out / 'policy'} exists already; choose another --out, or remove it to train again")
-    with display.task(f"{method} on {data}") as task:
+    chat, most = chat_format(policy, policy_config(talk)), lessons.max_length
+    with display.task(f"{method} on {lessons.data}") as task:
         stage = TrainStage(out, dict(_argument(text) for text in args), seed, show_steps(task))
+        lesson = Lesson(lessons, method, chat, str(policy), vocabulary_size(policy), seed, display.say)
         if method == "sft":
-            demonstrations = list(read_demonstrations(data))
-            return train_on_demonstrations(policy, policy_config(talk), demonstrations, max_length, stage, display.say)
-        resolved = policy if reference is None else resolve_checkpoint(reference, _CONVERTED)
-        return train_on_pairs(policy, resolved, talk.dtype, list(read_pairs(data)), max_length, stage, display.say)
+            return train_on_sequences(policy, talk.dtype, lesson.sequences(), most, stage, display.say)
+        with main_first():
+            resolved = policy if reference is None else resolve_checkpoint(reference, _CONVERTED)
+        return train_on_pairs(policy, resolved, talk.dtype, lesson.pairs(), most, stage, display.say)
 
 
 def _argument(text: str) -> tuple[str, Any]:

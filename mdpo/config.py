@@ -70,7 +70,8 @@ class SFTConfig(Section):
     ready: str | None = None
     """A policy that is already fine-tuned (named like `policy.model`): it is taken as it is and nothing is trained."""
     demonstrations: str = "quickstart"
-    """`quickstart`, `gsm8k` (made from its training solutions), or a JSONL file of demonstrations."""
+    """`quickstart`, `gsm8k` (made from its training solutions), a JSONL file of demonstrations, or conversations: a
+    file, a folder or a data set of the hub with `messages`."""
     count: Count = 1000
     """How many demonstrations."""
     max_length: Count = 2048

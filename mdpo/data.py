@@ -33,10 +33,12 @@ class TokenCount:
     too_long: int
 
     def __str__(self) -> str:
-        dropped = f", {self.too_long} dropped as too long" if self.too_long else ""
+        dropped = f", {self.too_long:,} dropped as too long" if self.too_long else ""
+        parts = (self.prompt, self.action, self.observation)
+        shares = ", ".join(f"{100 * part / max(1, sum(parts)):.0f} %" for part in parts)
         return (
             f"{self.examples:,} examples: {self.prompt:,} prompt, {self.action:,} action and "
-            f"{self.observation:,} observation tokens{dropped}"
+            f"{self.observation:,} observation tokens ({shares}){dropped}"
         )
 
 
@@ -67,6 +69,11 @@ def sft_dataset(
 def trajectory_dataset(trajectories: Iterable[Trajectory], max_length: int) -> tuple[Dataset, TokenCount]:
     """The same rows for sampled trajectories (RAFT), straight from their ids."""
     sequences = ((t.prompt_ids + t.completion_ids, [0] * len(t.prompt_ids) + t.completion_mask) for t in trajectories)
+    return _language_dataset(sequences, max_length)
+
+
+def sequence_dataset(sequences: Iterable[tuple[list[int], list[int]]], max_length: int) -> tuple[Dataset, TokenCount]:
+    """The same rows for any ids with their action masks."""
     return _language_dataset(sequences, max_length)
 
 

@@ -26,7 +26,7 @@ from mdpo.folder import RunFolder, open_folder, read_json, write_json
 from mdpo.plan import Plan, Share
 from mdpo.preference import make_pairs, read_pairs, write_pairs
 from mdpo.rollout import Agent
-from mdpo.sources import load_demonstrations, load_problems, place_policy, start_policy
+from mdpo.sources import holds_messages, load_demonstrations, load_problems, place_policy, start_policy
 from mdpo.stages import (
     evaluation_share,
     in_flight,
@@ -36,6 +36,7 @@ from mdpo.stages import (
     sandbox_limits,
     show_steps,
     train_on_demonstrations,
+    train_on_messages,
     train_on_pairs,
 )
 from mdpo.train.stage import TrainStage
@@ -152,6 +153,14 @@ def _fine_tune(this: Run) -> None:
             with this.display.task(f"Loading {model}"):
                 place_policy(model, target, this.folder.sft / "converted", this.config.policy.dtype)
             said["note"] = f"taken as it is from {model}"
+            return
+        if holds_messages(sft.demonstrations):
+            with this.display.task(f"SFT on {sft.demonstrations}") as task:
+                stage = TrainStage(this.folder.sft, sft.args, this.config.seed, show_steps(task))
+                start = start_policy(this.config.policy.model, this.folder.sft, [], this.config.seed)
+                most = (sft.count, sft.max_length)
+                train_on_messages(start, this.config.policy, sft.demonstrations, *most, stage, this.display.say)
+            said["note"] = f"fine-tuned on {sft.demonstrations}"
             return
         with this.display.task("Writing demonstrations", total=sft.count) as task:
             demonstrations = load_demonstrations(

@@ -15,6 +15,7 @@ from mdpo.dtypes import torch_dtype
 from mdpo.errors import DataError
 from mdpo.quickstart.policy import save_fresh_policy
 from mdpo.quickstart.problems import generate_demonstrations, generate_problems
+from mdpo.tables import open_table
 from sandbox import Limits, Sandbox
 
 QUICKSTART = "quickstart"
@@ -86,6 +87,18 @@ def load_demonstrations(
     if not found:
         raise DataError(f"there are no demonstrations in {sft.demonstrations}; `sft.demonstrations` names the source")
     return found
+
+
+def holds_messages(demonstrations: str) -> bool:
+    """Whether `sft.demonstrations` names a data set of conversations, and not demonstrations of our own form.
+
+    Raises:
+        DataError: It is a file without a row.
+    """
+    if demonstrations in (QUICKSTART, "gsm8k"):
+        return False
+    path = Path(demonstrations).expanduser()
+    return path.suffix != ".jsonl" or (path.is_file() and "actions" not in open_table(demonstrations).columns)
 
 
 def place_policy(model: str, folder: Path, cache: Path, dtype: str) -> None:

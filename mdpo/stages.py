@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,21 @@ from rich.markup import escape
 
 from eval import Problem
 from mdpo.chat import ChatFormat
-from mdpo.checkpoint import load_tokenizer
+from mdpo.checkpoint import load_tokenizer, vocabulary_size
 from mdpo.collect import collect
 from mdpo.config import EngineConfig, EvalConfig, PolicyConfig, RolloutConfig, SandboxConfig
-from mdpo.data import pair_dataset, sft_dataset
+from mdpo.data import TokenCount, pair_dataset, sequence_dataset, sft_dataset
 from mdpo.demonstration import Demonstration, read_demonstrations
 from mdpo.display import Display, Task
 from mdpo.dtypes import torch_dtype
 from mdpo.engines.base import Engine
+from mdpo.lessons import Lesson
+from mdpo.options import Lessons
 from mdpo.plan import Extra, Ledger, Plan, Share
 from mdpo.preference import Pair
 from mdpo.progress import Meter, MeterLog
 from mdpo.rollout import Agent, Sampling
+from mdpo.steps import count_steps, training_defaults
 from mdpo.train.stage import TrainStage
 from mdpo.trajectory import Trajectory
 from sandbox import Limits, Sandbox
@@ -213,7 +217,7 @@ def train_on_demonstrations(
 
     chat = chat_format(policy, talk)
     dataset, count = sft_dataset(demonstrations, chat, max_length)
-    say(str(count))
+    _say_counts("sft", count, stage, say)
     return train_sft(policy, dataset, stage, torch_dtype(talk.dtype))
 
 
@@ -230,8 +234,44 @@ def train_on_pairs(
     from mdpo.train.dpo import train_mdpo
 
     dataset, count = pair_dataset(pairs, max_length)
-    say(str(count))
+    _say_counts("mdpo", count, stage, say)
     return train_mdpo(policy, reference, dataset, stage, torch_dtype(dtype))
+
+
+def train_on_messages(
+    policy: str | Path,
+    talk: PolicyConfig,
+    source: str,
+    count: int,
+    max_length: int,
+    stage: TrainStage,
+    say: Callable[[str], None],
+) -> Path:
+    """SFT on the first `count` conversations of a data set."""
+    lessons = Lessons(data=source, max_length=max_length)
+    lesson = Lesson(lessons, "sft", chat_format(policy, talk), str(policy), vocabulary_size(policy), stage.seed, say)
+    return train_on_sequences(policy, talk.dtype, islice(lesson.sequences(), count), max_length, stage, say)
+
+
+def train_on_sequences(
+    policy: str | Path,
+    dtype: str,
+    sequences: Iterable[tuple[list[int], list[int]]],
+    max_length: int,
+    stage: TrainStage,
+    say: Callable[[str], None],
+) -> Path:
+    """SFT on ids and their action masks; says what it trains on before it starts."""
+    from mdpo.train.sft import train_sft
+
+    dataset, count = sequence_dataset(sequences, max_length)
+    _say_counts("sft", count, stage, say)
+    return train_sft(policy, dataset, stage, torch_dtype(dtype))
+
+
+def _say_counts(method: str, count: TokenCount, stage: TrainStage, say: Callable[[str], None]) -> None:
+    say(str(count))
+    say(str(count_steps(count.examples, {**training_defaults(method), **stage.args})))
 
 
 def show_steps(task: Task) -> Callable[..., None]:

@@ -97,7 +97,7 @@ class TokenizerCheck:
         return self._solid(again) == self._solid(ids)
 
     def _solid(self, ids: Sequence[int]) -> list[int]:
-        return [token for token in ids if self._decode([token]).strip()]
+        return [token for token in ids if not self._decode([token]).isspace()]
 
     def _decode(self, ids: Sequence[int]) -> str:
         text = self._chat.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -81,6 +81,9 @@ class Dropped:
         self.reasons[why.reason] += 1
         self.first.setdefault(why.reason, f"{place}: {why}")
 
+    def __str__(self) -> str:
+        return "; ".join(self.lines())
+
     def lines(self) -> list[str]:
         """One line for each reason."""
         return [f"{count:,} dropped, {self.first[reason]}" for reason, count in self.reasons.most_common()]

@@ -66,14 +66,14 @@ def sft_dataset(
     return _language_dataset((demonstration_ids(example, chat) for example in demonstrations), max_length)
 
 
-def trajectory_dataset(trajectories: Iterable[Trajectory], max_length: int) -> tuple[Dataset, TokenCount]:
-    """The same rows for sampled trajectories (RAFT), straight from their ids."""
-    sequences = ((t.prompt_ids + t.completion_ids, [0] * len(t.prompt_ids) + t.completion_mask) for t in trajectories)
+def sequence_dataset(sequences: Iterable[tuple[list[int], list[int]]], max_length: int) -> tuple[Dataset, TokenCount]:
+    """The same rows for any ids with their action masks."""
     return _language_dataset(sequences, max_length)
 
 
-def sequence_dataset(sequences: Iterable[tuple[list[int], list[int]]], max_length: int) -> tuple[Dataset, TokenCount]:
-    """The same rows for any ids with their action masks."""
+def trajectory_dataset(trajectories: Iterable[Trajectory], max_length: int) -> tuple[Dataset, TokenCount]:
+    """The same rows for sampled trajectories (RAFT), straight from their ids."""
+    sequences = ((t.prompt_ids + t.completion_ids, [0] * len(t.prompt_ids) + t.completion_mask) for t in trajectories)
     return _language_dataset(sequences, max_length)
 
 

@@ -190,6 +190,9 @@ class TrainConfig(Section):
     """Pairs with a longer side are dropped, in tokens."""
     args: dict[str, Any] = {}
     """Arguments of TRL's `DPOConfig`; η is `beta`."""
+    launch: str | None = None
+    """An accelerate file, or the name of one that comes with the package (`ddp`, `fsdp2`, `zero2`, `zero3`): trainings,
+    SFT too, run in the processes that `accelerate launch` starts with it. Default: in this process."""
 
 
 class EvalConfig(Section):

@@ -1,6 +1,7 @@
 """From the data that `mdpo train` is given to what a method learns from, with everything that is left out told."""
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,6 +82,9 @@ class Lesson:
 
     def sequences(self) -> Sequences:
         """For SFT: ids with their action mask; what was left out is told when the last one was taken."""
+        return islice(self._all_sequences(), self._lessons.limit)
+
+    def _all_sequences(self) -> Sequences:
         if self.form.name == "trajectories":
             return self._right()
         if self.form.name == "demonstrations":

@@ -17,14 +17,17 @@ import torch
 
 from eval import Problem
 from mdpo.collect import read_asked
-from mdpo.config import Config, ProblemsConfig
+from mdpo.config import Config, ProblemsConfig, SFTConfig
+from mdpo.demonstration import Demonstration, write_demonstrations
 from mdpo.display import Display
 from mdpo.evaluation import evaluate
 from mdpo.evaluation_file import settings, write_record
 from mdpo.evaluation_table import decoding
 from mdpo.folder import RunFolder, open_folder, read_json, write_json
+from mdpo.launch import launch_training, train_options
 from mdpo.plan import Plan, Share
 from mdpo.preference import make_pairs, read_pairs, write_pairs
+from mdpo.recipes import find_accelerate_file
 from mdpo.rollout import Agent
 from mdpo.sources import holds_messages, load_demonstrations, load_problems, place_policy, start_policy
 from mdpo.stages import (
@@ -123,6 +126,9 @@ def run(config: Config, path: Path, display: Display) -> list[dict[str, Any]]:
                 loop.run(_generate(this, number, problems))
                 if number < config.iterations:
                     _choose_pairs(this, number + 1)
+                    if config.train.launch is not None:
+                        # The processes that train have the GPUs to themselves.
+                        loop.run(agents.close())
                     _train(this, number + 1)
         finally:
             loop.run(agents.close())
@@ -154,24 +160,55 @@ def _fine_tune(this: Run) -> None:
                 place_policy(model, target, this.folder.sft / "converted", this.config.policy.dtype)
             said["note"] = f"taken as it is from {model}"
             return
-        if holds_messages(sft.demonstrations):
-            with this.display.task(f"SFT on {sft.demonstrations}") as task:
-                stage = TrainStage(this.folder.sft, sft.args, this.config.seed, show_steps(task))
-                start = start_policy(this.config.policy.model, this.folder.sft, [], this.config.seed)
-                most = (sft.count, sft.max_length)
-                train_on_messages(start, this.config.policy, sft.demonstrations, *most, stage, this.display.say)
-            said["note"] = f"fine-tuned on {sft.demonstrations}"
-            return
-        with this.display.task("Writing demonstrations", total=sft.count) as task:
-            demonstrations = load_demonstrations(
-                sft, this.config.problems, sandbox_limits(this.config.sandbox), this.config.seed, task.advance
-            )
-        with this.display.task(f"Loading {this.config.policy.model}"):
-            start = start_policy(this.config.policy.model, this.folder.sft, demonstrations, this.config.seed)
-        with this.display.task("SFT") as task:
-            stage = TrainStage(this.folder.sft, sft.args, this.config.seed, show_steps(task))
-            train_on_demonstrations(start, this.config.policy, demonstrations, sft.max_length, stage, this.display.say)
-        said["note"] = f"fine-tuned on {len(demonstrations):,} demonstrations"
+        said["note"] = _sft(this, sft)
+
+
+def _sft(this: Run, sft: SFTConfig) -> str:
+    """Train on conversations or on demonstrations; what was done, in words."""
+    config, folder = this.config, this.folder.sft
+    messages = holds_messages(sft.demonstrations)
+    demonstrations = [] if messages else _demonstrations(this, sft)
+    with this.display.task(f"Loading {config.policy.model}"):
+        start = start_policy(config.policy.model, folder, demonstrations, config.seed)
+    note = f"fine-tuned on {sft.demonstrations if messages else f'{len(demonstrations):,} demonstrations'}"
+    if config.train.launch is not None:
+        data = sft.demonstrations if messages else folder / "demonstrations.jsonl"
+        if not messages:
+            write_demonstrations(Path(data), demonstrations)
+        _launch(this, "sft", start, data, folder, sft.max_length, sft.args, limit=sft.count)
+        return note
+    with this.display.task("SFT") as task:
+        stage, say = TrainStage(folder, sft.args, config.seed, show_steps(task)), this.display.say
+        if messages:
+            train_on_messages(start, config.policy, sft.demonstrations, sft.count, sft.max_length, stage, say)
+        else:
+            train_on_demonstrations(start, config.policy, demonstrations, sft.max_length, stage, say)
+    return note
+
+
+def _demonstrations(this: Run, sft: SFTConfig) -> list[Demonstration]:
+    config = this.config
+    with this.display.task("Writing demonstrations", total=sft.count) as task:
+        return load_demonstrations(sft, config.problems, sandbox_limits(config.sandbox), config.seed, task.advance)
+
+
+def _launch(
+    this: Run,
+    method: str,
+    policy: str | Path,
+    data: str | Path,
+    folder: Path,
+    max_length: int,
+    args: dict[str, Any],
+    reference: Path | None = None,
+    **more: Any,
+) -> None:
+    """Train in the processes that an accelerate file describes."""
+    config = this.config
+    file = find_accelerate_file(str(config.train.launch))
+    more["threads"] = config.engine.threads
+    options = train_options(method, policy, data, folder, config.policy, max_length, config.seed, args, reference, more)
+    launch_training(file, options, this.display.say)
 
 
 async def _generate(this: Run, number: int, problems: list[Problem]) -> None:
@@ -285,6 +322,12 @@ def _train(this: Run, number: int) -> None:
             said["note"] = "no pairs: no problem has both a right and a wrong attempt; the policy stays as it was"
             return
         reference = before if this.config.train.reference == "previous" else this.folder.policy(0)
+        said["note"] = f"trained on {len(pairs):,} pairs"
+        if this.config.train.launch is not None:
+            folder, train = this.folder.iteration(number), this.config.train
+            data = folder / "preferences.jsonl"
+            _launch(this, train.method, before, data, folder, train.max_length, train.args, reference)
+            return
         with this.display.task(f"iteration-{number}: {this.config.train.method}") as task:
             stage = TrainStage(
                 this.folder.iteration(number), this.config.train.args, this.config.seed, show_steps(task)
@@ -298,7 +341,6 @@ def _train(this: Run, number: int) -> None:
                 stage,
                 this.display.say,
             )
-        said["note"] = f"trained on {len(pairs):,} pairs"
 
 
 def _add_metrics(this: Run, number: int, values: dict[str, Any]) -> None:

@@ -110,6 +110,7 @@ class Lessons:
     ] = 1
     require_call: Annotated[bool, typer.Option(help="From trajectories: drop those that never ran a program.")] = True
     max_length: Annotated[int, typer.Option(min=1, help="Drop longer examples, in tokens.")] = 2048
+    limit: Annotated[int | None, typer.Option(min=1, help="For SFT: take only the first so many.")] = None
 
     def columns(self) -> dict[str, str]:
         """The data's columns that have other names: ours → theirs.

@@ -17,6 +17,25 @@ def recipes() -> Iterator[tuple[str, Path, str]]:
         yield path.stem, path, first.removeprefix("#").strip()
 
 
+def find_accelerate_file(name: str) -> Path:
+    """An accelerate file: a path, or the name of one that comes with the package.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    known = {file.stem: file for folder in _FOLDERS for file in sorted((folder / "accelerate").glob("*.yaml"))}
+    # `configs/accelerate/fsdp2.yaml` also works where the repository is not the working directory.
+    if path.stem in known and path.suffix in ("", ".yaml") and path.parent.name in ("", "accelerate"):
+        return known[path.stem]
+    raise ConfigError(
+        f"`train.launch`: there is no accelerate file {name}; give a path, or one of {', '.join(known)}; "
+        "`accelerate config --config_file FILE` writes one"
+    )
+
+
 def find_recipe(name: str) -> Path:
     """The file of a recipe: a path, or the name of one that comes with the package.
 

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -248,9 +247,9 @@ def train_on_messages(
     say: Callable[[str], None],
 ) -> Path:
     """SFT on the first `count` conversations of a data set."""
-    lessons = Lessons(data=source, max_length=max_length)
+    lessons = Lessons(data=source, max_length=max_length, limit=count)
     lesson = Lesson(lessons, "sft", chat_format(policy, talk), str(policy), vocabulary_size(policy), stage.seed, say)
-    return train_on_sequences(policy, talk.dtype, islice(lesson.sequences(), count), max_length, stage, say)
+    return train_on_sequences(policy, talk.dtype, lesson.sequences(), max_length, stage, say)
 
 
 def train_on_sequences(

@@ -12,6 +12,7 @@ import re
 import shutil
 import struct
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.constants import ENDPOINT as HUB
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 from tokenizers.pre_tokenizers import Digits, Sequence
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -54,7 +58,7 @@ def resolve_checkpoint(model: str, cache_dir: Path, dtype: torch.dtype = torch.b
         CheckpointError: Nothing is found under this name, or what is found is incomplete.
         MissingExtraError: The file is a GGUF file and the `gguf` package is not installed.
     """
-    path = _path_in_package(model) if model.startswith(PACKAGE_PREFIX) else Path(model).expanduser()
+    path = local_path(model)
     if path.suffix == ".gguf":
         return _converted(path, cache_dir, dtype)
     if path.is_dir():
@@ -66,6 +70,15 @@ def resolve_checkpoint(model: str, cache_dir: Path, dtype: torch.dtype = torch.b
             "check the path of the checkpoint"
         )
     return model
+
+
+def local_path(model: str) -> Path:
+    """The path that `model` names, whether something is there or not; a hub id looks like one, too.
+
+    Raises:
+        CheckpointError: It names a package that is not installed.
+    """
+    return _path_in_package(model) if model.startswith(PACKAGE_PREFIX) else Path(model).expanduser()
 
 
 def load_model(path: Path | str, dtype: torch.dtype) -> PreTrainedModel:
@@ -99,6 +112,31 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
     """
     with _loading(path), no_progress_bars():
         return AutoTokenizer.from_pretrained(path)
+
+
+def load_config_file(hub_id: str) -> Path | None:
+    """The `config.json` of a policy on the hub; `None` if the hub does not answer and none was read before.
+
+    Raises:
+        CheckpointError: The hub answers that there is no such policy, or that it is not for everyone.
+    """
+    cached = try_to_load_from_cache(hub_id, "config.json")
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        # Asked once and shortly, where the download would try for half a minute.
+        with urllib.request.urlopen(HUB, timeout=5):
+            pass
+        return Path(hf_hub_download(hub_id, "config.json"))
+    except LocalEntryNotFoundError:
+        return None
+    except (RepositoryNotFoundError, EntryNotFoundError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"the hub has no policy {hub_id} for you ({cause}); check the name, and HF_TOKEN"
+        ) from error
+    except OSError:
+        return None
 
 
 def vocabulary_size(path: Path | str) -> int:

@@ -37,6 +37,9 @@ def run_command(
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, as often as you like.")] = None,
     dir: Annotated[Path | None, typer.Option(help="The run directory; default: runs/NAME.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Replaces the recipe's seed.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would do and need, and load no model.")
+    ] = False,
 ) -> None:
     """Run a whole experiment: SFT, then iterations of rollout, pairs, training and evaluation.
 
@@ -50,6 +53,10 @@ def run_command(
     settings = load_config(path, overrides or [], seed)
     folder = dir or Path("runs") / path.stem
     display.say(f"[bold]mdpo run[/] {path.stem}, seed {settings.seed}, in {folder}")
+    if dry_run:
+        with display.task("Loading torch and transformers"):
+            from mdpo import dry_run as looking
+        raise typer.Exit(looking.dry_run(settings, folder, display))
     with display.task("Loading torch and transformers"):
         from mdpo.loop import run
         from mdpo.report import print_result, write_report

@@ -49,6 +49,8 @@ class Architecture:
 
     def __str__(self) -> str:
         inner = (self.parameters - self.embedding) / self.layers
+        if self.parameters < 1e7:
+            return f"{self.parameters:,} parameters"
         return (
             f"{self.parameters / 1e9:.2f} billion parameters: {self.embedding / 1e9:.2f} in embeddings + "
             f"{self.layers} layers × {inner / 1e9:.3f}"
@@ -164,6 +166,11 @@ def generation_memory(model: Architecture, dtype: str, rows: int, tokens: int, g
 def total(parts: list[Part]) -> float:
     """All parts together, in bytes."""
     return sum(part.bytes for part in parts)
+
+
+def size(count: float) -> str:
+    """Bytes in words: GiB, or MiB below one."""
+    return f"{count / GIB:,.1f} GiB" if count >= GIB else f"{1024 * count / GIB:,.1f} MiB"
 
 
 def _activations(model: Architecture, tokens: int, checkpointing: bool) -> Part:

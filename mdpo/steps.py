@@ -1,9 +1,12 @@
 """How many optimizer steps a training makes, and of how many examples each: the trainer's own arithmetic."""
 
+import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from transformers import TrainingArguments
 
 from mdpo.processes import process_count
 
@@ -53,10 +56,16 @@ def count_steps(examples: int, args: Mapping[str, Any], processes: int | None = 
     return Steps(total, device * processes * accumulated, warmup, arithmetic)
 
 
+def trainer_arguments(method: str) -> type[TrainingArguments]:
+    """TRL's class of a method's arguments."""
+    from trl import DPOConfig, KTOConfig, SFTConfig
+
+    kinds: dict[str, type[TrainingArguments]] = {"sft": SFTConfig, "dpo": DPOConfig, "kto": KTOConfig}
+    return kinds[_MODULES[method]]
+
+
 def training_defaults(method: str) -> dict[str, Any]:
     """The arguments that a method has unless the recipe says otherwise."""
-    import importlib
-
     module = importlib.import_module(f"mdpo.train.{_MODULES[method]}")
     return dict(vars(module).get("DEFAULTS") or vars(module)["_DEFAULTS"])
 

@@ -29,7 +29,7 @@ from mdpo.errors import ConfigError, MdpoError
 from mdpo.folder import RunFolder
 from mdpo.memory import Architecture, Part, Sharding, architecture, generation_memory, size, total, training_memory
 from mdpo.recipes import find_accelerate_file
-from mdpo.sources import QUICKSTART, holds_messages, load_problems
+from mdpo.sources import QUICKSTART, holds_messages, load_problems, train_problems
 from mdpo.stages import chat_format
 from mdpo.steps import Steps, count_steps, training_defaults
 from mdpo.tables import open_table
@@ -71,14 +71,18 @@ def dry_run(config: Config, folder: Path, display: Display) -> int:
 def _lines(config: Config, folder: Path, findings: list[Finding]) -> Iterator[tuple[str, str]]:
     model, lines = _policy(config, findings)
     yield from lines
-    yield from _problems("problems", config.problems, "problems", config.seed, findings)
+    found = list(_problems("problems", train_problems(config), "problems", config.seed, findings))
+    yield from ((title, text) for title, text, _ in found)
+    # A data set that is not here may be smaller than what is asked for.
+    asked = min([config.rollout.problems, *[count for _, _, count in found if count is not None]])
     yield from _sft(config, findings)
     launch = _launch(config, findings)
-    examples, steps = _steps(config, launch)
+    examples, steps = _steps(config, asked, launch)
     if config.iterations:
-        yield from _iterations(config, examples, steps, launch)
+        yield from _iterations(config, asked, examples, steps, launch)
     for number, source in enumerate(config.eval.problems):
-        yield from _problems("evaluation", source, f"eval.problems.{number}", config.seed, findings)
+        for title, text, _ in _problems("evaluation", source, f"eval.problems.{number}", config.seed, findings):
+            yield title, text
     if model is not None:
         yield from _memory(config, model, launch)
         findings.extend(check_model(config, model))
@@ -149,18 +153,22 @@ def _lora_rank(config: Config) -> int | None:
 
 def _problems(
     title: str, source: ProblemsConfig, key: str, seed: int, findings: list[Finding]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, str, int | None]]:
+    """What is known of some problems, and how many they are where they are here."""
+    count: list[int] = []
+
     def look() -> str:
         if source.benchmark != QUICKSTART:
             names = [source.benchmark] if source.benchmark.endswith(".jsonl") else source.benchmark.split("+")
             origins = [benchmark_origin(name, split=source.split, path=source.file) for name in names]
             if any(" on the hub, " in origin for origin in origins):
                 return f"{source.benchmark} {source.split}, from {' and '.join(origins)}; read when the run starts"
-        return f"{source.benchmark} {source.split}: {len(load_problems(source, seed)):,} problems"
+        count.append(len(load_problems(source, seed)))
+        return f"{source.benchmark} {source.split}: {count[0]:,} problems"
 
     found = _try(look, key, findings)
     if found is not None:
-        yield title, found
+        yield title, found, next(iter(count), None)
 
 
 def _sft(config: Config, findings: list[Finding]) -> Iterator[tuple[str, str]]:
@@ -212,26 +220,28 @@ def _read_launch(file: Path, found: list[Launch]) -> str:
     return found[0].words
 
 
-def _steps(config: Config, launch: Launch) -> tuple[int, Steps | None]:
+def _steps(config: Config, problems: int, launch: Launch) -> tuple[int, Steps | None]:
     """The largest number of examples of an iteration, and the steps that it takes."""
     train = config.train
-    examples = config.rollout.problems * config.pairs.per_problem * (2 if train.method in _SINGLE else 1)
+    examples = problems * config.pairs.per_problem * (2 if train.method in _SINGLE else 1)
     if not config.iterations:
         return examples, None
     return examples, count_steps(examples, {**training_defaults(train.method), **train.args}, launch.processes)
 
 
-def _iterations(config: Config, examples: int, steps: Steps | None, launch: Launch) -> Iterator[tuple[str, str]]:
+def _iterations(
+    config: Config, problems: int, examples: int, steps: Steps | None, launch: Launch
+) -> Iterator[tuple[str, str]]:
     rollout = config.rollout
     shares = rollout.shares or []
     samples = sum(share.samples for share in shares) or rollout.samples
     mixed = f" ({', '.join(f'{share.samples} {share.policy}' for share in shares)})" if shares else ""
-    count = rollout.problems * samples
+    count = problems * samples
     tokens = count * min(rollout.horizon * rollout.max_action_tokens, rollout.max_tokens)
-    attempts = f"{rollout.problems:,} problems × {samples} attempts{mixed} = {count:,} trajectories"
+    attempts = f"{problems:,} problems × {samples} attempts{mixed} = {count:,} trajectories"
     yield f"{config.iterations} × rollout", f"{attempts}, at most {tokens / 1e6:,.1f} million sampled tokens"
     if rollout.extra is not None:
-        bound = rollout.problems * rollout.extra.most
+        bound = problems * rollout.extra.most
         extra = bound if rollout.extra.budget is None else min(bound, rollout.extra.budget)
         yield "", f"and at most {extra:,} more attempts where all are right or all wrong"
     kind = "pairs" if config.train.method in _PAIRED else "trajectories"

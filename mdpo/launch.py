@@ -20,7 +20,7 @@ from mdpo.config import PolicyConfig
 from mdpo.errors import TrainingError
 
 
-def train_options(
+def command_options(
     method: str,
     policy: str | Path,
     data: str | Path,

@@ -24,12 +24,19 @@ from mdpo.evaluation import evaluate
 from mdpo.evaluation_file import settings, write_record
 from mdpo.evaluation_table import decoding
 from mdpo.folder import RunFolder, open_folder, read_json, write_json
-from mdpo.launch import launch_training, train_options
+from mdpo.launch import command_options, launch_training
 from mdpo.plan import Plan, Share
 from mdpo.preference import make_pairs, read_pairs, write_pairs
 from mdpo.recipes import find_accelerate_file
 from mdpo.rollout import Agent
-from mdpo.sources import holds_messages, load_demonstrations, load_problems, place_policy, start_policy
+from mdpo.sources import (
+    holds_messages,
+    load_demonstrations,
+    load_problems,
+    place_policy,
+    start_policy,
+    train_problems,
+)
 from mdpo.stages import (
     evaluation_share,
     in_flight,
@@ -120,7 +127,7 @@ def run(config: Config, path: Path, display: Display) -> list[dict[str, Any]]:
         for name, stage in folder.stages().items():
             display.say(f"[green]✓[/] {name:<22} {stage['note']} [dim]· done before[/]")
         _fine_tune(this)
-        problems = load_problems(_train_problems(config), config.seed)
+        problems = load_problems(train_problems(config), config.seed)
         try:
             for number in range(config.iterations + 1):
                 loop.run(_generate(this, number, problems))
@@ -133,13 +140,6 @@ def run(config: Config, path: Path, display: Display) -> list[dict[str, Any]]:
         finally:
             loop.run(agents.close())
         return folder.metrics()
-
-
-def _train_problems(config: Config) -> ProblemsConfig:
-    """The problems to learn from; the quickstart makes as many as the iterations need."""
-    if config.problems.limit is not None or config.problems.benchmark != "quickstart":
-        return config.problems
-    return config.problems.model_copy(update={"limit": max(1, config.iterations) * config.rollout.problems})
 
 
 def _stage_name(number: int) -> str:
@@ -207,7 +207,9 @@ def _launch(
     config = this.config
     file = find_accelerate_file(str(config.train.launch))
     more["threads"] = config.engine.threads
-    options = train_options(method, policy, data, folder, config.policy, max_length, config.seed, args, reference, more)
+    options = command_options(
+        method, policy, data, folder, config.policy, max_length, config.seed, args, reference, more
+    )
     launch_training(file, options, this.display.say)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from eval import Problem, load_benchmark
 from mdpo import gsm8k
 from mdpo.checkpoint import load_model, load_tokenizer, resolve_checkpoint
-from mdpo.config import ProblemsConfig, SFTConfig
+from mdpo.config import Config, ProblemsConfig, SFTConfig
 from mdpo.demonstration import Demonstration, read_demonstrations
 from mdpo.dtypes import torch_dtype
 from mdpo.errors import DataError
@@ -50,6 +50,13 @@ def load_problems(source: ProblemsConfig, seed: int) -> list[Problem]:
         )
     ]
     return random.Random(seed).sample(problems, min(source.limit or len(problems), len(problems)))
+
+
+def train_problems(config: Config) -> ProblemsConfig:
+    """The problems to learn from; the quickstart makes as many as the iterations need."""
+    if config.problems.limit is not None or config.problems.benchmark != QUICKSTART:
+        return config.problems
+    return config.problems.model_copy(update={"limit": max(1, config.iterations) * config.rollout.problems})
 
 
 def load_demonstrations(

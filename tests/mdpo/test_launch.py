@@ -11,7 +11,7 @@ from accelerate.utils import DeepSpeedPlugin
 
 from mdpo.config import PolicyConfig
 from mdpo.errors import ConfigError, TrainingError
-from mdpo.launch import launch_training, train_options
+from mdpo.launch import command_options, launch_training
 from mdpo.recipe_file import parse_yaml
 from mdpo.recipes import find_accelerate_file, recipes
 from tests.mdpo.test_training_data import ASKED, BAD, GOOD, write
@@ -58,7 +58,7 @@ def test_accelerate_files_are_no_recipes_and_are_found_by_name(tmp_path: Path, m
 def test_options_of_a_stage_are_those_of_the_command() -> None:
     talk = PolicyConfig(model="m", system="Be brief.")
     args = {"learning_rate": 4e-7, "bf16": False, "lr_scheduler_type": "cosine", "optim_args": None}
-    options = train_options("mdpo", "p", "d.jsonl", Path("o"), talk, 64, 3, args, "r", {"threads": None, "limit": 5})
+    options = command_options("mdpo", "p", "d.jsonl", Path("o"), talk, 64, 3, args, "r", {"threads": None, "limit": 5})
     assert "--threads" not in options
     assert [options[options.index(name) + 1] for name in ("--system", "--reference", "--limit")] == [
         "Be brief.",
@@ -78,7 +78,7 @@ def test_two_processes_train_one_policy_and_only_one_of_them_speaks(
     data = write(tmp_path / "d.jsonl", *[{"messages": [ASKED, answer]} for answer in (GOOD, BAD) * 4])
     talk = PolicyConfig(model=POLICY, dtype="float32")
     args = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "warmup_steps": 0}
-    options = train_options("sft", POLICY, data, tmp_path / "out", talk, 256, 0, args, more={"threads": 1})
+    options = command_options("sft", POLICY, data, tmp_path / "out", talk, 256, 0, args, more={"threads": 1})
     launch_training(tmp_path / "two.yaml", options, print)
     said = capfd.readouterr().out
     assert said.count("8 examples: ") == 1

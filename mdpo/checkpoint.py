@@ -12,17 +12,13 @@ import re
 import shutil
 import struct
 import tempfile
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from huggingface_hub.constants import ENDPOINT as HUB
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 from tokenizers.pre_tokenizers import Digits, Sequence
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -37,6 +33,8 @@ _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 # and for a hub that does not answer. They share no base class.
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, struct.error)
 
+# Differences of two configurations that do not change which weights a model has or what it computes from them.
+_BOOKKEEPING = {"_name_or_path", "dtype", "transformers_version", "use_cache"}
 
 # Values of `tokenizer.ggml.pre` whose first rule in llama.cpp (src/llama-vocab.cpp) is one pre-token for each digit.
 _DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
@@ -91,7 +89,7 @@ def load_model(path: Path | str, dtype: torch.dtype) -> PreTrainedModel:
     Raises:
         CheckpointError: The checkpoint is broken or incomplete, or the hub does not answer.
     """
-    with _loading(path), no_progress_bars():
+    with loading(path), no_progress_bars():
         model, info = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True)
     if missing := sorted(info["missing_keys"]):
         raise CheckpointError(
@@ -110,50 +108,26 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
     Raises:
         CheckpointError: The tokenizer's files are missing or broken, or the hub does not answer.
     """
-    with _loading(path), no_progress_bars():
+    with loading(path), no_progress_bars():
         return AutoTokenizer.from_pretrained(path)
 
 
-def load_config_file(hub_id: str) -> Path | None:
-    """The `config.json` of a policy on the hub; `None` if the hub does not answer and none was read before.
-
-    Raises:
-        CheckpointError: The hub answers that there is no such policy, or that it is not for everyone.
-    """
-    cached = try_to_load_from_cache(hub_id, "config.json")
-    if isinstance(cached, str):
-        return Path(cached)
-    try:
-        # Asked once and shortly, where the download would try for half a minute.
-        with urllib.request.urlopen(HUB, timeout=5):
-            pass
-        return Path(hf_hub_download(hub_id, "config.json"))
-    except LocalEntryNotFoundError:
-        return None
-    except (RepositoryNotFoundError, EntryNotFoundError) as error:
-        cause = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"the hub has no policy {hub_id} for you ({cause}); check the name, and HF_TOKEN"
-        ) from error
-    except OSError:
-        return None
+def architecture(checkpoint: Path | str) -> dict[str, Any]:
+    """What its config.json says about the weights and the computation."""
+    config = AutoConfig.from_pretrained(checkpoint).to_dict()
+    return {key: value for key, value in config.items() if key not in _BOOKKEEPING and not key.endswith("_token_id")}
 
 
-def vocabulary_size(path: Path | str) -> int:
-    """The number of ids of a policy: the rows of its embedding, which may be more than its tokenizer has.
-
-    Args:
-        path: What `resolve_checkpoint` returned: a folder or a hub id.
-
-    Raises:
-        CheckpointError: There is no `config.json`, it is broken, or the hub does not answer.
-    """
-    with _loading(path):
-        return int(AutoConfig.from_pretrained(path).get_text_config().vocab_size)
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """What makes the weights of the one `architecture` unfit for the other, in words; `None` if nothing does."""
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            return f"{name} is {new.get(name)!r} instead of {old.get(name)!r}"
+    return None
 
 
 @contextmanager
-def _loading(path: Path | str) -> Iterator[None]:
+def loading(path: Path | str) -> Iterator[None]:
     """Turn the exceptions of a failed load into a CheckpointError that says what to do next."""
     try:
         yield
@@ -191,7 +165,7 @@ def _require_whole(folder: Path) -> None:
     if not shards:
         raise CheckpointError(f"the checkpoint {folder} has no weights (*.safetensors or *.bin); save it again")
     for shard in shards:
-        with _loading(shard):
+        with loading(shard):
             _check_weight_file(shard)
 
 
@@ -199,7 +173,7 @@ def _weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights, those that an index promises included."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        with _loading(index):
+        with loading(index):
             return sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
     return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
 
@@ -271,7 +245,7 @@ def _fingerprint(file: Path, block: int = 1 << 20) -> str:
 def _convert(gguf_file: Path, folder: Path, dtype: torch.dtype) -> None:
     """Write model, tokenizer and generation settings of a GGUF file as a Hugging Face checkpoint."""
     name = gguf_file.name
-    with _loading(gguf_file), no_progress_bars():
+    with loading(gguf_file), no_progress_bars():
         quantised = AutoModelForCausalLM.from_pretrained(
             gguf_file.parent, gguf_file=name, dtype=dtype, quantization_config=_unpacked(name)
         )

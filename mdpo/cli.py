@@ -134,11 +134,12 @@ def inspect(
     tokenizer: Annotated[
         str | None, typer.Option(help="Decode the stored ids with this checkpoint's tokenizer; default: the policy's.")
     ] = None,
+    mask: Annotated[bool, typer.Option("--mask", help="Show every token with its action mask.")] = False,
 ) -> None:
-    """Show trajectories with their mask in colour: what the policy sampled, and what was written by others."""
+    """Show trajectories turn by turn, or token by token with their mask; and whether their ids say what they say."""
     from mdpo.inspect import show
 
-    show(trajectories, Display().console, problem, sample, right, count, tokenizer)
+    show(trajectories, Display().console, problem, sample, right, count, tokenizer, mask=mask)
 
 
 @app.command()

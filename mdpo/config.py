@@ -83,12 +83,19 @@ class SFTConfig(Section):
 class EngineConfig(Section):
     """Who samples the actions."""
 
-    kind: Literal["transformers", "vllm"] = "vllm"
-    """`vllm`, or `transformers` for tiny models and machines without vLLM."""
+    kind: Literal["transformers", "vllm", "server"] = "vllm"
+    """`vllm`, `server` for servers that are running already, or `transformers` for tiny models and machines without
+    vLLM."""
+    urls: list[str] = []
+    """The servers' addresses, such as `http://localhost:8000/v1` (server)."""
     max_rows: Count = 256
-    """Largest number of requests sampled together."""
+    """Largest number of requests sampled together, at each server."""
     tensor_parallel_size: Count = 1
     """GPUs that share one copy of the model (vLLM)."""
+    data_parallel_size: Count = 1
+    """Copies of the model, each on its own GPUs (vLLM)."""
+    max_lora_rank: Count | None = None
+    """Largest rank of a LoRA adapter that is loaded into the running engine; default: none can be (vLLM)."""
     memory_share: float = Field(default=0.9, gt=0, le=1)
     """Share of a GPU's memory that the engine takes (vLLM)."""
     keep: bool = False
@@ -96,6 +103,14 @@ class EngineConfig(Section):
     and memory for both at once."""
     threads: Count | None = None
     """CPU threads of torch, in training too; one is fastest for a tiny policy."""
+
+    @model_validator(mode="after")
+    def _servers_have_addresses(self) -> Self:
+        if self.kind == "server" and not self.urls:
+            raise ValueError("the server engine needs `urls`, such as urls: [http://localhost:8000/v1]")
+        if self.kind != "server" and self.urls:
+            raise ValueError(f"`urls` are for kind: server, and the kind is {self.kind}")
+        return self
 
 
 class SandboxConfig(Section):

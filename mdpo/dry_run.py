@@ -15,7 +15,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from eval import EvalError
 from eval.benchmarks import benchmark_origin
-from mdpo.checkpoint import load_config_file, local_path, resolve_checkpoint
+from mdpo.checkpoint import local_path, resolve_checkpoint
 from mdpo.config import Config, ProblemsConfig
 from mdpo.display import Display
 from mdpo.dry_checks import (
@@ -28,6 +28,7 @@ from mdpo.dry_checks import (
 from mdpo.errors import ConfigError, MdpoError
 from mdpo.folder import RunFolder
 from mdpo.memory import Architecture, Part, Sharding, architecture, generation_memory, size, total, training_memory
+from mdpo.model_config import load_config_file
 from mdpo.recipes import find_accelerate_file
 from mdpo.sources import QUICKSTART, holds_messages, load_problems, train_problems
 from mdpo.stages import chat_format

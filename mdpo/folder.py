@@ -24,6 +24,9 @@ import yaml
 from mdpo.config import Config, differences, dump_config
 from mdpo.errors import ConfigError, DataError
 
+# A run may go on on another machine: these say where and how much at once, and not what is sampled.
+_ELSEWHERE = ("engine.urls:", "engine.max_rows:", "engine.memory_share:", "engine.keep:", "rollout.concurrency:")
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
@@ -96,7 +99,7 @@ def _claim(folder: RunFolder, config: Config) -> None:
         replace_text(folder.config, dump_config(config))
         return
     there = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    changed = list(differences(config.model_dump(), there))
+    changed = [text for text in differences(config.model_dump(), there) if not text.startswith(_ELSEWHERE)]
     if changed:
         raise ConfigError(
             f"{folder.path} holds a run with another configuration ({'; '.join(changed)} there); use another --dir, "

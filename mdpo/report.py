@@ -45,7 +45,7 @@ def print_result(path: Path, console: Console) -> None:
     first = next(iter(sorted(path.glob("iteration-*/trajectories.jsonl"))), None)
     if first is not None:
         console.print(
-            f"  [bold]mdpo inspect {first} --wrong[/]   a trajectory with its mask in colour",
+            f"  [bold]mdpo inspect {first} --wrong --mask[/]   a trajectory with its mask",
             highlight=False,
             soft_wrap=True,
         )

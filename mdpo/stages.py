@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from eval import Problem
 from mdpo.chat import ChatFormat
-from mdpo.checkpoint import load_tokenizer, vocabulary_size
+from mdpo.checkpoint import load_tokenizer
 from mdpo.collect import collect
 from mdpo.config import EngineConfig, EvalConfig, PolicyConfig, RolloutConfig, SandboxConfig
 from mdpo.data import TokenCount, pair_dataset, sequence_dataset, sft_dataset
@@ -21,6 +21,7 @@ from mdpo.display import Display, Task
 from mdpo.dtypes import torch_dtype
 from mdpo.engines.base import Engine
 from mdpo.lessons import Lesson
+from mdpo.model_config import vocabulary_size
 from mdpo.options import Lessons
 from mdpo.plan import Extra, Ledger, Plan, Share
 from mdpo.preference import Pair
@@ -74,7 +75,8 @@ def evaluation_share(limits: RolloutConfig, config: EvalConfig, seed: int) -> Sh
 
 def in_flight(asked: int | None, engine: EngineConfig) -> int:
     """Largest number of attempts in flight: more than the engine samples together, since some wait for programs."""
-    return asked or engine.max_rows + (engine.max_rows + 1) // 2
+    rows = engine.max_rows * max(engine.data_parallel_size, len(engine.urls))
+    return asked or rows + (rows + 1) // 2
 
 
 def _bounded(config: RolloutConfig, seed: int, temperature: float, top_p: float) -> Sampling:
@@ -103,13 +105,31 @@ def chat_format(policy: str | Path, talk: PolicyConfig) -> ChatFormat:
     )
 
 
-def open_engine(policy: str | Path, dtype: torch.dtype, config: EngineConfig, context_length: int) -> Engine:
-    """Start an engine on a policy.
+async def open_engine(policy: str | Path, dtype: torch.dtype, config: EngineConfig, context_length: int) -> Engine:
+    """Start an engine on a policy, or connect to servers that sample from it.
 
     Raises:
         MissingExtraError: The engine's package is not installed.
         CheckpointError, EngineError: It does not start on this policy.
     """
+    if config.kind == "server":
+        return await _connect(policy, config, context_length)
+    return await asyncio.to_thread(_start_engine, policy, dtype, config, context_length)
+
+
+async def _connect(policy: str | Path, config: EngineConfig, context_length: int) -> Engine:
+    from mdpo.engines.server import ServerEngine
+
+    engine = await ServerEngine.connect(config.urls, context_length=context_length, max_concurrency=config.max_rows)
+    try:
+        await engine.serve(policy)
+    except BaseException:
+        await engine.close()
+        raise
+    return engine
+
+
+def _start_engine(policy: str | Path, dtype: torch.dtype, config: EngineConfig, context_length: int) -> Engine:
     if config.kind == "vllm":
         from mdpo.engines.vllm import VLLMEngine
 
@@ -118,6 +138,8 @@ def open_engine(policy: str | Path, dtype: torch.dtype, config: EngineConfig, co
             dtype=dtype,
             context_length=context_length,
             tensor_parallel_size=config.tensor_parallel_size,
+            data_parallel_size=config.data_parallel_size,
+            max_lora_rank=config.max_lora_rank,
             gpu_memory_utilization=config.memory_share,
             max_concurrency=config.max_rows,
         )
@@ -151,7 +173,7 @@ async def open_agent(
             chat = chat_format(policy, talk)
             for difference in chat.rewrites:
                 display.say(f"[yellow]note:[/] {escape(str(difference))}")
-            engine = await asyncio.to_thread(open_engine, policy, torch_dtype(talk.dtype), engine_config, max_tokens)
+            engine = await open_engine(policy, torch_dtype(talk.dtype), engine_config, max_tokens)
             stack.push_async_callback(engine.close)
             sandbox = None if limits is None else await stack.enter_async_context(Sandbox(limits))
         yield Agent(engine, chat, sandbox, str(policy))

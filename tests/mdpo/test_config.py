@@ -72,7 +72,7 @@ def test_an_unknown_key_of_an_override_is_told_apart(recipe: Path) -> None:
 def test_a_wrong_type_names_the_key_and_what_is_expected(recipe: Path) -> None:
     assert "`rollout.samples`: input should be a valid integer" in error(recipe, "rollout.samples=four")
     assert "`rollout.samples`: input should be greater than or equal to 1" in error(recipe, "rollout.samples=0")
-    assert "'user', 'tool'" in error(recipe, "policy.observation_role=robot")
+    assert "'user', 'tool', 'ipython' or 'inline'" in error(recipe, "policy.observation_role=robot")
 
 
 def test_several_greedy_attempts_are_refused(recipe: Path) -> None:
@@ -120,3 +120,16 @@ def test_a_recipe_is_found_by_its_name_and_by_its_path_from_anywhere(
     assert find_recipe("quickstart") == find_recipe("configs/quickstart.yaml")
     with pytest.raises(ConfigError, match=r"no recipe of that name.*quickstart"):
         find_recipe("quickstrat")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["engine.kind=server"], "`engine`: value error, the server engine needs `urls`"),
+        (["engine.urls=[http://localhost:8000/v1]"], "`urls` are for kind: server"),
+    ],
+)
+def test_servers_and_their_addresses_go_together(recipe: Path, overrides: list[str], message: str) -> None:
+    assert message in error(recipe, *overrides)
+    both = ["engine.kind=server", "engine.urls=[http://localhost:8000/v1]"]
+    assert load_config(recipe, both).engine.urls == ["http://localhost:8000/v1"]

@@ -148,8 +148,8 @@ def _template(path: Path, config: Config) -> str:
 
 
 def _lora_rank(config: Config) -> int | None:
-    found = getattr(config.train, "lora", None)
-    return getattr(found, "rank", None)
+    found = getattr(config.train, "adapter", None)
+    return getattr(found, "r", None)
 
 
 def _problems(
@@ -260,6 +260,9 @@ def _memory(config: Config, model: Architecture, launch: Launch) -> Iterator[tup
             model, config.policy.dtype, rows * train.max_length, args, launch.sharding, launch.processes
         )
         yield from _parts("training", parts)
+    if engine.kind == "server":
+        # The servers have machines of their own.
+        return
     parts = generation_memory(
         model, config.policy.dtype, engine.max_rows, rollout.max_tokens, engine.tensor_parallel_size
     )

@@ -65,17 +65,8 @@ def check_rollout(config: Config) -> Iterator[Finding]:
 def check_training(config: Config, steps: Steps | None, examples: int) -> Iterator[Finding]:
     """What the trainer's arguments say about each other and about the data."""
     train = config.train
-    for section, method, args in (
-        ("train", train.method, train.args),
-        ("sft", "sft", config.sft.args if config.sft else {}),
-    ):
-        valid = [field.name for field in fields(trainer_arguments(method))]
-        for name in args.keys() - set(valid):
-            near = difflib.get_close_matches(name, valid, n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else ""
-            yield Finding(
-                "error", f"{section}.args.{name}", f"{trainer_arguments(method).__name__} has no such argument{hint}"
-            )
+    yield from _unknown("train", train.method, train.args)
+    yield from _unknown("sft", "sft", config.sft.args if config.sft else {})
     if config.iterations == 0 and "reference" in train.model_fields_set:
         yield Finding("warning", "train.reference", "there is no iteration to train in, so no reference")
     if steps is None:

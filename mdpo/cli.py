@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from mdpo import cli_eval, cli_rollout
 from mdpo.display import Display
 from mdpo.errors import ConfigError, MdpoError
 from mdpo.options import Talk, spread
+from mdpo.train.stage import Method
 
 app = typer.Typer(
     name="mdpo",
@@ -85,17 +86,18 @@ def pairs(
 @spread()
 def train(
     talk: Talk,
-    data: Annotated[Path, typer.Option(help="A preference file (mdpo), or a file of demonstrations (sft).")],
+    data: Annotated[Path, typer.Option(help="Pairs; trajectories (raft); or demonstrations (sft).")],
     out: Annotated[Path, typer.Option(help="A folder; the trained policy is its subfolder `policy`.")],
     args: Annotated[
-        list[str] | None, typer.Argument(help="TRL's arguments, e.g. learning_rate=4e-7 beta=0.1 num_train_epochs=1")
+        list[str] | None,
+        typer.Argument(help="TRL's arguments and the options of `train`, e.g. learning_rate=4e-7 beta=0.1 nll=0.1"),
     ] = None,
-    method: Annotated[Literal["sft", "mdpo"], typer.Option(help="The loss.")] = "mdpo",
-    reference: Annotated[str | None, typer.Option(help="π_ref of M-DPO; default: the model itself.")] = None,
+    method: Annotated[Method, typer.Option(help="The loss.")] = "mdpo",
+    reference: Annotated[str | None, typer.Option(help="π_ref; default: the model itself.")] = None,
     max_length: Annotated[int, typer.Option(min=1, help="Drop longer examples, in tokens.")] = 2048,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
 ) -> None:
-    """Train a policy on demonstrations (sft) or on pairs (mdpo); goes on where it was killed."""
+    """Train a policy by one of the methods; goes on where it was killed."""
     display = Display()
     with display.task("Loading torch and transformers"):
         from mdpo.commands import train_policy

@@ -3,14 +3,23 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from eval import Problem
 from mdpo.checkpoint import resolve_checkpoint
 from mdpo.collect import read_ledger
-from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig, parse_yaml
+from mdpo.config import (
+    EngineConfig,
+    PolicyConfig,
+    ProblemsConfig,
+    SandboxConfig,
+    SFTConfig,
+    TrainConfig,
+    parse_yaml,
+)
 from mdpo.demonstration import read_demonstrations
 from mdpo.display import Display
 from mdpo.errors import ConfigError
@@ -28,9 +37,14 @@ from mdpo.stages import (
     show_steps,
     train_on_demonstrations,
     train_on_pairs,
+    train_on_trajectories,
+    train_options,
 )
-from mdpo.train.stage import TrainStage
+from mdpo.train.stage import Method, TrainOptions, TrainStage
+from mdpo.trajectory import read_trajectories
 
+# Options of a training that TRL's arguments have no name for.
+_OPTIONS = ("nll", "turn_weights", "gamma", "micro_batch_tokens", "adapter")
 _CONVERTED = Path("runs") / "converted"  # checkpoints made from GGUF files
 
 
@@ -126,7 +140,7 @@ def rollout(
 
 def train_policy(
     talk: Talk,
-    method: Literal["sft", "mdpo"],
+    method: Method,
     data: Path,
     out: Path,
     args: Sequence[str],
@@ -135,18 +149,35 @@ def train_policy(
     seed: int,
     display: Display,
 ) -> Path:
-    """Train a policy on a file of demonstrations or of pairs; the folder of the result."""
+    """Train a policy on a file of demonstrations, of trajectories (RAFT) or of pairs; the folder of the result."""
     policy = checkpoint_of(talk)
     out.mkdir(parents=True, exist_ok=True)
     if (out / "policy").exists():
         raise ConfigError(f"{out / 'policy'} exists already; choose another --out, or remove it to train again")
+    options, arguments = _split_options(method, dict(_argument(text) for text in args))
     with display.task(f"{method} on {data}") as task:
-        stage = TrainStage(out, dict(_argument(text) for text in args), seed, show_steps(task))
+        stage = TrainStage(out, arguments, seed, show_steps(task), options)
         if method == "sft":
             demonstrations = list(read_demonstrations(data))
             return train_on_demonstrations(policy, policy_config(talk), demonstrations, max_length, stage, display.say)
+        if method == "raft":
+            trajectories = read_trajectories(data)
+            return train_on_trajectories(policy, talk.dtype, trajectories, 1, max_length, stage, display.say)
         resolved = policy if reference is None else resolve_checkpoint(reference, _CONVERTED)
-        return train_on_pairs(policy, resolved, talk.dtype, list(read_pairs(data)), max_length, stage, display.say)
+        pairs = list(read_pairs(data))
+        return train_on_pairs(policy, resolved, talk.dtype, pairs, max_length, stage, display.say, method)
+
+
+def _split_options(method: Method, values: dict[str, Any]) -> tuple[TrainOptions, dict[str, Any]]:
+    """What the section `train` (or `sft`) of a recipe has a key for, and TRL's own arguments."""
+    section = SFTConfig if method == "sft" else TrainConfig
+    known = {name: values.pop(name) for name in sorted({*section.model_fields} & {*_OPTIONS} & {*values})}
+    try:
+        config = SFTConfig(**known) if method == "sft" else TrainConfig(method=method, **known)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(f"the argument {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+    return train_options(config), values
 
 
 def _argument(text: str) -> tuple[str, Any]:

@@ -37,6 +37,8 @@ from mdpo.stages import (
     show_steps,
     train_on_demonstrations,
     train_on_pairs,
+    train_on_trajectories,
+    train_options,
 )
 from mdpo.train.stage import TrainStage
 from mdpo.trajectory import read_trajectories
@@ -160,7 +162,7 @@ def _fine_tune(this: Run) -> None:
         with this.display.task(f"Loading {this.config.policy.model}"):
             start = start_policy(this.config.policy.model, this.folder.sft, demonstrations, this.config.seed)
         with this.display.task("SFT") as task:
-            stage = TrainStage(this.folder.sft, sft.args, this.config.seed, show_steps(task))
+            stage = TrainStage(this.folder.sft, sft.args, this.config.seed, show_steps(task), train_options(sft))
             train_on_demonstrations(start, this.config.policy, demonstrations, sft.max_length, stage, this.display.say)
         said["note"] = f"fine-tuned on {len(demonstrations):,} demonstrations"
 
@@ -246,7 +248,8 @@ def _choose_pairs(this: Run, number: int) -> None:
     """Choose an iteration's pairs."""
     folder = this.folder.iteration(number)
     path = folder / "preferences.jsonl"
-    if path.exists():
+    # RAFT has no pairs: it takes right trajectories as they are.
+    if path.exists() or this.config.train.method == "raft":
         return
     with this.stage(f"iteration-{number} pairs") as said:
         pairs, count = make_pairs(
@@ -266,30 +269,42 @@ def _train(this: Run, number: int) -> None:
     target, before = this.folder.policy(number), this.folder.policy(number - 1)
     if target.exists():
         return
-    pairs = list(read_pairs(this.folder.iteration(number) / "preferences.jsonl"))
-    with this.stage(f"iteration-{number} {this.config.train.method}") as said:
-        if not pairs:
-            # No problem was solved both rightly and wrongly: nothing to prefer, so nothing to learn.
-            partial = target.with_name("policy.partial")
-            shutil.copytree(before, partial, dirs_exist_ok=True)
-            partial.replace(target)
-            said["note"] = "no pairs: no problem has both a right and a wrong attempt; the policy stays as it was"
-            return
-        reference = before if this.config.train.reference == "previous" else this.folder.policy(0)
-        with this.display.task(f"iteration-{number}: {this.config.train.method}") as task:
-            stage = TrainStage(
-                this.folder.iteration(number), this.config.train.args, this.config.seed, show_steps(task)
-            )
-            train_on_pairs(
-                before,
-                reference,
-                this.config.policy.dtype,
-                pairs,
-                this.config.train.max_length,
-                stage,
-                this.display.say,
-            )
-        said["note"] = f"trained on {len(pairs):,} pairs"
+    folder, train = this.folder.iteration(number), this.config.train
+    with this.stage(f"iteration-{number} {train.method}") as said:
+        with this.display.task(f"iteration-{number}: {train.method}") as task:
+            stage = TrainStage(folder, train.args, this.config.seed, show_steps(task), train_options(train))
+            learn = _learn_from_right_ones if train.method == "raft" else _learn_from_pairs
+            learned = learn(this, number, stage)
+        if learned is None:
+            # Nothing to prefer, so nothing to learn.
+            copied = target.with_name("policy.partial")
+            shutil.copytree(before, copied, dirs_exist_ok=True)
+            copied.replace(target)
+            learned = "no problem has what this method learns from; the policy stays as it was"
+        said["note"] = learned
+
+
+def _learn_from_pairs(this: Run, number: int, stage: TrainStage) -> str | None:
+    """M-DPO, M-KTO, DPO and KTO; what it did, `None` if there is no pair."""
+    pairs = list(read_pairs(stage.folder / "preferences.jsonl"))
+    if not pairs:
+        return None
+    train, before = this.config.train, this.folder.policy(number - 1)
+    reference = before if train.reference == "previous" else this.folder.policy(0)
+    dtype, say = this.config.policy.dtype, this.display.say
+    train_on_pairs(before, reference, dtype, pairs, train.max_length, stage, say, train.method)
+    return f"trained on {len(pairs):,} pairs"
+
+
+def _learn_from_right_ones(this: Run, number: int, stage: TrainStage) -> str | None:
+    """RAFT; what it did, `None` if no trajectory is right."""
+    right = [t for t in read_trajectories(stage.folder / "trajectories.jsonl") if t.reward > 0.5]
+    if not right:
+        return None
+    config, before = this.config, this.folder.policy(number - 1)
+    most, length = config.pairs.per_problem, config.train.max_length
+    train_on_trajectories(before, config.policy.dtype, right, most, length, stage, this.display.say)
+    return f"trained on right trajectories, up to {most} of a problem"
 
 
 def _add_metrics(this: Run, number: int, values: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ from eval import Problem
 from mdpo.chat import ChatFormat
 from mdpo.checkpoint import load_tokenizer
 from mdpo.collect import collect
-from mdpo.config import EngineConfig, EvalConfig, PolicyConfig, RolloutConfig, SandboxConfig
-from mdpo.data import pair_dataset, sft_dataset
+from mdpo.config import EngineConfig, EvalConfig, PolicyConfig, RolloutConfig, SandboxConfig, SFTConfig, TrainConfig
+from mdpo.data import kto_dataset, pair_dataset, right_trajectories, sft_dataset, trajectory_dataset
 from mdpo.demonstration import Demonstration, read_demonstrations
 from mdpo.display import Display, Task
 from mdpo.dtypes import torch_dtype
@@ -24,7 +24,7 @@ from mdpo.plan import Extra, Ledger, Plan, Share
 from mdpo.preference import Pair
 from mdpo.progress import Meter, MeterLog
 from mdpo.rollout import Agent, Sampling
-from mdpo.train.stage import TrainStage
+from mdpo.train.stage import Adapter, TrainOptions, TrainStage
 from mdpo.trajectory import Trajectory
 from sandbox import Limits, Sandbox
 
@@ -217,6 +217,14 @@ def train_on_demonstrations(
     return train_sft(policy, dataset, stage, torch_dtype(talk.dtype))
 
 
+def train_options(config: TrainConfig | SFTConfig) -> TrainOptions:
+    """The options of a training from the configuration."""
+    adapter = None if config.adapter is None else Adapter(**config.adapter.model_dump())
+    if isinstance(config, SFTConfig):
+        return TrainOptions(micro_batch_tokens=config.micro_batch_tokens, adapter=adapter)
+    return TrainOptions(config.nll, config.turn_weights, config.gamma, config.micro_batch_tokens, adapter)
+
+
 def train_on_pairs(
     policy: str | Path,
     reference: str | Path,
@@ -225,13 +233,37 @@ def train_on_pairs(
     max_length: int,
     stage: TrainStage,
     say: Callable[[str], None],
+    method: str = "mdpo",
 ) -> Path:
-    """M-DPO; says what it trains on before it starts."""
-    from mdpo.train.dpo import train_mdpo
+    """M-DPO, M-KTO or their single-turn baselines DPO and KTO; says what it trains on before it starts."""
+    single_turn = method in ("dpo", "kto")
+    if method in ("mkto", "kto"):
+        from mdpo.train.kto import train_mkto as train
 
-    dataset, count = pair_dataset(pairs, max_length)
+        dataset, count = kto_dataset(pairs, max_length, stage.seed, single_turn=single_turn)
+    else:
+        from mdpo.train.dpo import train_mdpo as train
+
+        dataset, count = pair_dataset(pairs, max_length, single_turn=single_turn)
     say(str(count))
-    return train_mdpo(policy, reference, dataset, stage, torch_dtype(dtype))
+    return train(policy, reference, dataset, stage, torch_dtype(dtype))
+
+
+def train_on_trajectories(
+    policy: str | Path,
+    dtype: str,
+    trajectories: Iterable[Trajectory],
+    per_problem: int,
+    max_length: int,
+    stage: TrainStage,
+    say: Callable[[str], None],
+) -> Path:
+    """RAFT: SFT on right trajectories, so many of a problem; says what it trains on before it starts."""
+    from mdpo.train.sft import RAFT_DEFAULTS, train_sft
+
+    dataset, count = trajectory_dataset(right_trajectories(trajectories, per_problem, stage.seed), max_length)
+    say(str(count))
+    return train_sft(policy, dataset, stage, torch_dtype(dtype), RAFT_DEFAULTS)
 
 
 def show_steps(task: Task) -> Callable[..., None]:

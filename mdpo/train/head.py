@@ -1,9 +1,9 @@
 """Log-probabilities of the action tokens, with the vocabulary computed at their positions only.
 
 A model's own forward makes logits for every position: with a vocabulary of 128,000 they outweigh everything else in
-memory, and three quarters of them (prompts, observations, padding) are in no loss. Here the hidden states of the action
-positions alone meet the output matrix, a chunk at a time; the backward pass computes each chunk once more, so that at
-no time more than one is held.
+memory, and those of prompts, observations and padding are in no loss. Here the hidden states of the action positions
+alone meet the output matrix, a chunk at a time. The first chunks are kept for the backward pass, up to a fixed size; it
+computes the others once more, so that memory does not grow with the number of tokens times the vocabulary.
 """
 
 import types
@@ -21,8 +21,8 @@ from mdpo.errors import TrainingError
 
 # Logits held at once, as a number of values. A GPU wants large matrices, a CPU wants them to stay in its caches.
 CHUNK = {"cpu": 2**23, "cuda": 2**26}
-# Up to this many logits of a forward pass are kept for its backward pass instead of being computed again.
-KEPT = 2**23
+# Up to this many logits of a call are kept for its backward pass (128 MiB); the others are computed again.
+KEPT = 2**25
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class _LogProbs(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, rule: LogitsRule
     ) -> Tensor:
         rows = max(1, CHUNK.get(hidden.device.type, 2**26) // weight.shape[0])
-        keep = targets.numel() * weight.shape[0] <= KEPT and any(ctx.needs_input_grad)
+        room = KEPT if any(ctx.needs_input_grad) else 0
         result = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
         normalisers = torch.empty_like(result)
         kept = []
@@ -80,7 +80,8 @@ class _LogProbs(torch.autograd.Function):
             logits = _logits(hidden[part], weight, bias, rule)
             normalisers[part] = logits.logsumexp(-1)
             result[part] = logits.gather(-1, targets[part, None]).squeeze(-1) - normalisers[part]
-            if keep:
+            room -= logits.numel()
+            if room >= 0:
                 kept.append(logits)
         ctx.save_for_backward(hidden, weight, bias, targets, normalisers, *kept)
         ctx.rule, ctx.rows = rule, rows
@@ -95,7 +96,7 @@ class _LogProbs(torch.autograd.Function):
         grad_bias = torch.zeros_like(bias) if wants_bias else None
         with maybe_gather_lm_head_ctx(weight, bias):
             for number, part in enumerate(_parts(targets.numel(), ctx.rows)):
-                logits = kept[number] if kept else _logits(hidden[part], weight, bias, ctx.rule)
+                logits = kept[number] if number < len(kept) else _logits(hidden[part], weight, bias, ctx.rule)
                 gradient = _logits_gradient(logits, normalisers[part], targets[part], upstream[part], ctx.rule)
                 gradient = gradient.to(hidden.dtype)
                 if grad_hidden is not None:
@@ -150,9 +151,12 @@ def check_action_head(model: torch.nn.Module, input_ids: Tensor) -> None:
     Raises:
         TrainingError: They differ: the model treats its logits in a way that is not known here.
     """
-    mask = torch.ones_like(input_ids)
-    ours = model(input_ids=input_ids, action_mask=mask)
+    # Without dropout, which would make the two differ, and whose random numbers a training that resumes would miss.
+    training = model.training
+    model.eval()
+    ours = model(input_ids=input_ids, action_mask=torch.ones_like(input_ids))
     logits = model(input_ids=input_ids, use_cache=False).logits[0, :-1].float()
+    model.train(training)
     own = logits.log_softmax(-1).gather(-1, input_ids[0, 1:, None]).squeeze(-1)
     worst = float((ours - own).abs().max())
     if worst > 0.05 * (1 + float(own.abs().max())):

@@ -12,6 +12,7 @@ The single-turn baseline `kto` is the same with everything behind the first prom
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -105,6 +106,14 @@ class MultiTurnKTOTrainer(StepTrainer, KTOTrainer):  # type: ignore[misc]
         args = self.args
         losses = m_kto(ratios, desirable, self._z0, args.beta, args.desirable_weight, args.undesirable_weight)
         return losses.sum() / totals.examples, self._measures(logps, fixed, ratios.detach(), desirable)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the margin, which is between different trajectories here."""
+        metrics = self._metrics["train"]
+        if "rewards/chosen" in metrics and "rewards/rejected" in metrics:
+            chosen, rejected = (fmean(metrics[f"rewards/{side}"]) for side in ("chosen", "rejected"))
+            metrics["rewards/margins"] = [chosen - rejected]
+        super().log(logs, start_time)
 
     def _measures(self, logps: list[Tensor], fixed: list[Tensor], ratios: Tensor, desirable: Tensor) -> Measures:
         sums = torch.stack([part.detach().sum() for part in logps])

@@ -1,11 +1,12 @@
 """Where a training reads and writes, and with which options; nothing heavy is imported to say so."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+Method = Literal["sft", "raft", "mdpo", "mkto", "dpo", "kto"]
 TurnWeights = Literal["dmpo", "dmpo_discounted"]
 
 
@@ -25,14 +26,14 @@ class Adapter:
         r: Rank.
         alpha: Their output is scaled by alpha / r.
         dropout: On their input.
-        target_modules: Which linear layers have one; `all-linear` is all but the output matrix.
+        target_modules: Which linear layers have one; `all-linear`: all but the output matrix.
         quantize: Keep the frozen weights in 4 bits (NF4) while training: QLoRA, on a CUDA GPU.
     """
 
     r: int = 16
     alpha: float = 32
     dropout: float = 0.0
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    target_modules: str | Sequence[str] = "all-linear"
     quantize: bool = False
 
 

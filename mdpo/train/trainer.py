@@ -73,6 +73,7 @@ class StepTrainer:
         self.work = work
         self._checked = False
         self._recent: list[float] = []
+        self._warned = False
         self._tokens = self._seconds = 0.0
         self._total_train_tokens = 0
         super().__init__(**kwargs)
@@ -250,7 +251,7 @@ class StepTrainer:
     def _warn_of_collapse(self) -> None:
         """Once, when the chosen trajectories became much less likely than they are under the reference."""
         drift = self._metrics["train"].get("chosen_drift")  # type: ignore[attr-defined]
-        if not drift:
+        if self._warned or not drift:
             return
         self._recent = [*self._recent, drift[-1]][-COLLAPSE_STEPS:]
         mean = sum(self._recent) / len(self._recent)
@@ -261,7 +262,7 @@ class StepTrainer:
                 -mean,
                 COLLAPSE_STEPS,
             )
-            self._recent = [float("inf")]
+            self._warned = True
 
 
 def drift_measure(ratios: Tensor, actions: int) -> tuple[Tensor, float]:

@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from mdpo.display import Display
 from mdpo.errors import ConfigError, MdpoError
 from mdpo.options import Lessons, Talk, spread
 from mdpo.processes import is_main
+from mdpo.train.stage import Method
 
 app = typer.Typer(
     name="mdpo",
@@ -96,10 +97,11 @@ def train(
     lessons: Lessons,
     out: Annotated[Path, typer.Option(help="A folder; the trained policy is its subfolder `policy`.")],
     args: Annotated[
-        list[str] | None, typer.Argument(help="TRL's arguments, e.g. learning_rate=4e-7 beta=0.1 num_train_epochs=1")
+        list[str] | None,
+        typer.Argument(help="TRL's arguments and the options of `train`, e.g. learning_rate=4e-7 beta=0.1 nll=0.1"),
     ] = None,
-    method: Annotated[Literal["sft", "mdpo"], typer.Option(help="The loss.")] = "mdpo",
-    reference: Annotated[str | None, typer.Option(help="π_ref of M-DPO; default: the model itself.")] = None,
+    method: Annotated[Method, typer.Option(help="The loss.")] = "mdpo",
+    reference: Annotated[str | None, typer.Option(help="π_ref; default: the model itself.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
 ) -> None:
     """Train a policy on trajectories, pairs, demonstrations or messages; goes on where it was killed.

@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from eval import Problem
 from mdpo.agreement_check import check
 from mdpo.checkpoint import resolve_checkpoint
 from mdpo.collect import read_ledger
-from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig
+from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig, SFTConfig, TrainConfig
 from mdpo.display import Display
 from mdpo.errors import ConfigError
 from mdpo.lessons import Lesson
@@ -23,6 +24,7 @@ from mdpo.recipe_file import parse_yaml
 from mdpo.rollout import Sampling
 from mdpo.sources import load_problems
 from mdpo.stages import (
+    TRAIN_OPTIONS,
     chat_format,
     in_flight,
     open_agent,
@@ -31,8 +33,11 @@ from mdpo.stages import (
     show_steps,
     train_on_pairs,
     train_on_sequences,
+    train_on_singles,
+    train_on_trajectories,
+    train_options,
 )
-from mdpo.train.stage import TrainStage
+from mdpo.train.stage import Method, TrainOptions, TrainStage
 
 _CONVERTED = Path("runs") / "converted"  # checkpoints made from GGUF files
 
@@ -152,7 +157,7 @@ def check_agreement(
 
 def train_policy(
     talk: Talk,
-    method: Literal["sft", "mdpo"],
+    method: Method,
     lessons: Lessons,
     out: Path,
     args: Sequence[str],
@@ -164,18 +169,35 @@ def train_policy(
     # One process converts a GGUF file or downloads a policy; the others find it done.
     with main_first():
         policy = checkpoint_of(talk)
+        resolved = policy if reference is None else resolve_checkpoint(reference, _CONVERTED)
     out.mkdir(parents=True, exist_ok=True)
     if (out / "policy").exists():
         raise ConfigError(f"{out / 'policy'} exists already; choose another --out, or remove it to train again")
-    chat, most = chat_format(policy, policy_config(talk)), lessons.max_length
+    options, arguments = _split_options(method, dict(_argument(text) for text in args))
+    chat, most, say = chat_format(policy, policy_config(talk)), lessons.max_length, display.say
     with display.task(f"{method} on {lessons.data}") as task:
-        stage = TrainStage(out, dict(_argument(text) for text in args), seed, show_steps(task))
-        lesson = Lesson(lessons, method, chat, str(policy), vocabulary_size(policy), seed, display.say)
+        stage = TrainStage(out, arguments, seed, show_steps(task), options)
+        lesson = Lesson(lessons, method, chat, str(policy), vocabulary_size(policy), seed, say)
         if method == "sft":
-            return train_on_sequences(policy, talk.dtype, lesson.sequences(), most, stage, display.say)
-        with main_first():
-            resolved = policy if reference is None else resolve_checkpoint(reference, _CONVERTED)
-        return train_on_pairs(policy, resolved, talk.dtype, lesson.pairs(), most, stage, display.say)
+            return train_on_sequences(policy, talk.dtype, lesson.sequences(), most, stage, say)
+        if method == "raft":
+            attempts, best = lesson.trajectories(), lessons.per_problem
+            return train_on_trajectories(policy, talk.dtype, attempts, best, most, stage, say)
+        if lesson.form.name == "labelled conversations":
+            return train_on_singles(policy, resolved, talk.dtype, lesson.singles(), most, stage, say, method)
+        return train_on_pairs(policy, resolved, talk.dtype, lesson.pairs(), most, stage, say, method)
+
+
+def _split_options(method: Method, values: dict[str, Any]) -> tuple[TrainOptions, dict[str, Any]]:
+    """What the section `train` (or `sft`) of a recipe has a key for, and TRL's own arguments."""
+    section = SFTConfig if method == "sft" else TrainConfig
+    known = {name: values.pop(name) for name in sorted({*section.model_fields} & {*TRAIN_OPTIONS} & {*values})}
+    try:
+        config = SFTConfig(**known) if method == "sft" else TrainConfig(method=method, **known)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(f"the argument {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+    return train_options(config), values
 
 
 def _argument(text: str) -> tuple[str, Any]:

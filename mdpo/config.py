@@ -64,6 +64,21 @@ class ProblemsConfig(Section):
     """Take this many, chosen by the seed; default: all (the quickstart: 1,000)."""
 
 
+class AdapterConfig(Section):
+    """LoRA: small matrices are trained beside frozen weights, and merged into them at the end."""
+
+    r: Count = 16
+    """Rank."""
+    alpha: float = Field(default=32.0, gt=0)
+    """The adapters' output is scaled by alpha / r."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """On their input."""
+    target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    """The linear layers that have one, by the last part of their name; `all-linear` is all but the output matrix."""
+    quantize: bool = False
+    """Keep the frozen weights in 4 bits: QLoRA, on a CUDA GPU with bitsandbytes."""
+
+
 class SFTConfig(Section):
     """Supervised fine-tuning before the first iteration."""
 
@@ -76,6 +91,10 @@ class SFTConfig(Section):
     """How many demonstrations."""
     max_length: Count = 2048
     """Longer demonstrations are dropped, in tokens."""
+    micro_batch_tokens: Count | None = None
+    """Tokens that one backward pass covers; see `train.micro_batch_tokens`."""
+    adapter: AdapterConfig | None = None
+    """Train adapters (LoRA) instead of all weights."""
     args: dict[str, Any] = {}
     """Arguments of TRL's `SFTConfig`."""
 
@@ -197,17 +216,37 @@ class PairsConfig(Section):
 class TrainConfig(Section):
     """Preference training of each iteration."""
 
-    method: Literal["mdpo"] = "mdpo"
-    """The loss: `mdpo`, multi-turn DPO."""
+    method: Literal["mdpo", "mkto", "dpo", "kto", "raft"] = "mdpo"
+    """The loss: `mdpo` and `mkto` sum over the policy's own tokens; `dpo` and `kto` are the single-turn baselines, with
+    observations in the sums; `raft` fine-tunes on right trajectories."""
     reference: Literal["previous", "initial"] = "previous"
     """π_ref: the policy that the iteration started from, or always the one after SFT."""
     max_length: Count = 2048
     """Pairs with a longer side are dropped, in tokens."""
+    nll: float = Field(default=0.0, ge=0)
+    """Coefficient of the mean cross entropy of the chosen actions (`mdpo`, `dpo`). It helps an underfitted start, and
+    hurt in the paper otherwise."""
+    turn_weights: Literal["dmpo", "dmpo_discounted"] | None = None
+    """Weights of the turns from DMPO: φ(t, T), or γ^t φ(t, T) as in its authors' code; default: all count alike."""
+    gamma: float = Field(default=0.7, ge=0, le=1)
+    """γ of these weights."""
+    micro_batch_tokens: Count | None = None
+    """Tokens that one backward pass covers, a matter of memory only; default: as many as
+    `args.per_device_train_batch_size` of the longest examples have."""
+    adapter: AdapterConfig | None = None
+    """Train adapters (LoRA) instead of all weights."""
     args: dict[str, Any] = {}
-    """Arguments of TRL's `DPOConfig`; η is `beta`."""
+    """Arguments of TRL's `DPOConfig`, `KTOConfig` or `SFTConfig` (`raft`); η is `beta`. A step has
+    `per_device_train_batch_size` × `gradient_accumulation_steps` × processes examples."""
     launch: str | None = None
     """An accelerate file, or the name of one that comes with the package (`ddp`, `fsdp2`, `zero2`, `zero3`): trainings,
     SFT too, run in the processes that `accelerate launch` starts with it. Default: in this process."""
+
+    @model_validator(mode="after")
+    def _nll_has_a_chosen_side(self) -> Self:
+        if self.nll and self.method not in ("mdpo", "dpo"):
+            raise ValueError(f"`nll` belongs to mdpo and dpo; {self.method} has no such term, so set it to 0")
+        return self
 
 
 class EvalConfig(Section):

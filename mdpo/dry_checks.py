@@ -3,11 +3,15 @@
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from mdpo.config import Config
+from mdpo.errors import ConfigError
 from mdpo.memory import Architecture
-from mdpo.steps import Steps, trainer_arguments
+from mdpo.steps import Steps, trainer_arguments, training_defaults
+from mdpo.train.arguments import training_arguments
+from mdpo.train.stage import TrainStage
 
 # So many times more than a trajectory may hold is no reserve for short actions any more.
 _FAR = 2
@@ -65,8 +69,8 @@ def check_rollout(config: Config) -> Iterator[Finding]:
 def check_training(config: Config, steps: Steps | None, examples: int) -> Iterator[Finding]:
     """What the trainer's arguments say about each other and about the data."""
     train = config.train
-    yield from _unknown("train", train.method, train.args)
-    yield from _unknown("sft", "sft", config.sft.args if config.sft else {})
+    yield from _arguments("train", train.method, train.args)
+    yield from _arguments("sft", "sft", config.sft.args if config.sft else {})
     if config.iterations == 0 and "reference" in train.model_fields_set:
         yield Finding("warning", "train.reference", "there is no iteration to train in, so no reference")
     if steps is None:
@@ -84,14 +88,20 @@ def check_training(config: Config, steps: Steps | None, examples: int) -> Iterat
         )  # fmt: skip
 
 
-def _unknown(section: str, method: str, args: dict[str, Any]) -> Iterator[Finding]:
+def _arguments(section: str, method: str, args: dict[str, Any]) -> Iterator[Finding]:
     kind = trainer_arguments(method)
     valid = [field.name for field in fields(kind)]
-    for name in args:
-        if name not in valid:
-            near = difflib.get_close_matches(name, valid, n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else ""
-            yield Finding("error", f"{section}.args.{name}", f"TRL's {kind.__name__} has no such argument{hint}")
+    unknown = [name for name in args if name not in valid]
+    for name in unknown:
+        near = difflib.get_close_matches(name, valid, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        yield Finding("error", f"{section}.args.{name}", f"TRL's {kind.__name__} has no such argument{hint}")
+    if not unknown:
+        try:
+            stage = TrainStage(Path(), args, 0, lambda step, steps, metrics: None)
+            training_arguments(kind, stage, training_defaults(method))
+        except ConfigError as error:
+            yield Finding("error", f"{section}.args", str(error))
 
 
 def check_model(config: Config, model: Architecture) -> Iterator[Finding]:

@@ -112,7 +112,7 @@ def _policy(config: Config, findings: list[Finding]) -> tuple[Architecture | Non
     described: list[PretrainedConfig] = []
     where = _try(lambda: _find_policy(name, described), key, findings)
     lines = [] if where is None else [("policy", where)]
-    model = architecture(described[0], _lora_rank(config)) if described else None
+    model = architecture(described[0], config.train.adapter.r if config.train.adapter else None) if described else None
     if model is not None:
         lines.append(("", str(model)))
     if described and local_path(name).is_dir():
@@ -145,11 +145,6 @@ def _template(path: Path, config: Config) -> str:
         f"; {len(chat.rewrites)} kinds of earlier turns would be rewritten, see docs/chat.md" if chat.rewrites else ""
     )
     return f"its chat template is cut for observations as `{config.policy.observation_role}`{changes}"
-
-
-def _lora_rank(config: Config) -> int | None:
-    found = getattr(config.train, "adapter", None)
-    return getattr(found, "r", None)
 
 
 def _problems(
@@ -256,9 +251,9 @@ def _memory(config: Config, model: Architecture, launch: Launch) -> Iterator[tup
     if config.iterations:
         args = {**training_defaults(train.method), **train.args}
         rows = int(args["per_device_train_batch_size"]) * (2 if train.method in _PAIRED else 1)
-        parts = training_memory(
-            model, config.policy.dtype, rows * train.max_length, args, launch.sharding, launch.processes
-        )
+        tokens = max(train.max_length, train.micro_batch_tokens or rows * train.max_length)
+        frozen = "4 bits" if train.adapter is not None and train.adapter.quantize else config.policy.dtype
+        parts = training_memory(model, frozen, tokens, args, launch.sharding, launch.processes)
         yield from _parts("training", parts)
     if engine.kind == "server":
         # The servers have machines of their own.

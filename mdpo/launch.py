@@ -44,14 +44,19 @@ def command_options(
         seed: Of everything that is random.
         args: TRL's arguments.
         reference: π_ref, for the methods that have one.
-        more: Further options by name, without their dashes; `None` leaves one out.
+        more: Further options by name, such as `per_problem`; `None` leaves one out.
     """
     options = {
-        "model": policy, "data": data, "out": out, "method": method, "max-length": max_length, "seed": seed,
+        "model": policy, "data": data, "out": out, "method": method, "max_length": max_length, "seed": seed,
         "dtype": talk.dtype, "role": talk.observation_role, "system": talk.system, "examples": talk.examples,
         "history": talk.history, "reference": reference, **(more or {}),
     }  # fmt: skip
-    given = [text for name, value in options.items() if value is not None for text in (f"--{name}", str(value))]
+    given = [
+        text
+        for name, value in options.items()
+        if value is not None
+        for text in (f"--{name.replace('_', '-')}", str(value))
+    ]
     # JSON is YAML, which is what the command reads.
     return [*given, *[f"{name}={json.dumps(value)}" for name, value in args.items()]]
 

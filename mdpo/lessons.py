@@ -9,14 +9,14 @@ from rich.markup import escape
 
 from mdpo.chat import ChatFormat
 from mdpo.conversations import Encoder
-from mdpo.data import demonstration_ids
+from mdpo.data import Single, demonstration_ids
 from mdpo.demonstration import read_demonstrations
 from mdpo.errors import DataError
 from mdpo.options import Lessons
 from mdpo.preference import Pair, make_pairs, read_pairs
 from mdpo.tables import Table, open_table
 from mdpo.tokenizer_check import TokenizerCheck
-from mdpo.training_data import Dropped, Form, Labelled, both_sides, conversations, find_form, labelled, paired
+from mdpo.training_data import Dropped, Form, conversations, find_form, labelled, paired
 from mdpo.trajectory import Trajectory, read_trajectories
 
 _Made = TypeVar("_Made")
@@ -57,14 +57,14 @@ class Lesson:
         self._check = TokenizerCheck(chat, policy, vocabulary, self.table.name)
 
     def pairs(self) -> list[Pair]:
-        """For M-DPO and DPO."""
+        """For M-DPO and DPO; for M-KTO and KTO, which take both sides."""
         if self.form.name == "preferences":
             pairs = list(read_pairs(Path(self._lessons.data)))
             self._check.pairs(pairs)
             return pairs
         if self.form.name == "trajectories":
             pairs, count = make_pairs(
-                self._trajectories(),
+                self.trajectories(),
                 pairs_per_problem=self._lessons.per_problem,
                 max_length=self._lessons.max_length,
                 require_call=self._lessons.require_call,
@@ -74,11 +74,13 @@ class Lesson:
             return pairs
         return list(self._telling(lambda dropped: paired(self.table, Encoder(self._chat), dropped)))
 
-    def labelled(self) -> list[Labelled]:
-        """For M-KTO and KTO."""
-        if self.form.name == "labelled conversations":
-            return list(self._telling(lambda dropped: labelled(self.table, Encoder(self._chat), dropped)))
-        return list(both_sides(self.pairs()))
+    def singles(self) -> list[Single]:
+        """For M-KTO and KTO, from conversations that are labelled one by one."""
+        return list(self._telling(lambda dropped: labelled(self.table, Encoder(self._chat), dropped)))
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """For RAFT: the trajectories of a rollout."""
+        return self._check.trajectories(read_trajectories(Path(self._lessons.data)))
 
     def sequences(self) -> Sequences:
         """For SFT: ids with their action mask; what was left out is told when the last one was taken."""
@@ -98,16 +100,13 @@ class Lesson:
 
     def _right(self) -> Sequences:
         wrong = 0
-        for trajectory in self._trajectories():
+        for trajectory in self.trajectories():
             if trajectory.reward > 0.5:
                 ids = trajectory.prompt_ids + trajectory.completion_ids
                 yield ids, [0] * len(trajectory.prompt_ids) + trajectory.completion_mask
             else:
                 wrong += 1
         self._say(f"{wrong:,} wrong trajectories are left out")
-
-    def _trajectories(self) -> Iterator[Trajectory]:
-        return self._check.trajectories(read_trajectories(Path(self._lessons.data)))
 
     def _telling(self, make: Callable[[Dropped], Iterator[_Made]]) -> Iterator[_Made]:
         dropped, count = Dropped(), 0

@@ -17,7 +17,7 @@ import torch
 
 from eval import Problem
 from mdpo.collect import read_asked
-from mdpo.config import Config, ProblemsConfig, SFTConfig
+from mdpo.config import Config, ProblemsConfig, SFTConfig, TrainConfig
 from mdpo.demonstration import Demonstration, write_demonstrations
 from mdpo.display import Display
 from mdpo.evaluation import evaluate
@@ -38,6 +38,7 @@ from mdpo.sources import (
     train_problems,
 )
 from mdpo.stages import (
+    TRAIN_OPTIONS,
     evaluation_share,
     in_flight,
     open_agent,
@@ -48,6 +49,8 @@ from mdpo.stages import (
     train_on_demonstrations,
     train_on_messages,
     train_on_pairs,
+    train_on_trajectories,
+    train_options,
 )
 from mdpo.train.stage import TrainStage
 from mdpo.trajectory import read_trajectories
@@ -171,18 +174,17 @@ def _sft(this: Run, sft: SFTConfig) -> str:
     with this.display.task(f"Loading {config.policy.model}"):
         start = start_policy(config.policy.model, folder, demonstrations, config.seed)
     note = f"fine-tuned on {sft.demonstrations if messages else f'{len(demonstrations):,} demonstrations'}"
-    if config.train.launch is not None:
-        data = sft.demonstrations if messages else folder / "demonstrations.jsonl"
-        if not messages:
-            write_demonstrations(Path(data), demonstrations)
-        _launch(this, "sft", start, data, folder, sft.max_length, sft.args, limit=sft.count)
-        return note
-    with this.display.task("SFT") as task:
-        stage, say = TrainStage(folder, sft.args, config.seed, show_steps(task)), this.display.say
-        if messages:
-            train_on_messages(start, config.policy, sft.demonstrations, sft.count, sft.max_length, stage, say)
+    with _training(this, "SFT", folder, sft) as stage:
+        if config.train.launch is not None:
+            data = sft.demonstrations if messages else folder / "demonstrations.jsonl"
+            if not messages:
+                write_demonstrations(Path(data), demonstrations)
+            _launch(this, "sft", start, data, stage, sft, limit=sft.count)
+        elif messages:
+            most, say = (sft.count, sft.max_length), this.display.say
+            train_on_messages(start, config.policy, sft.demonstrations, *most, stage, say)
         else:
-            train_on_demonstrations(start, config.policy, demonstrations, sft.max_length, stage, say)
+            train_on_demonstrations(start, config.policy, demonstrations, sft.max_length, stage, this.display.say)
     return note
 
 
@@ -192,24 +194,35 @@ def _demonstrations(this: Run, sft: SFTConfig) -> list[Demonstration]:
         return load_demonstrations(sft, config.problems, sandbox_limits(config.sandbox), config.seed, task.advance)
 
 
+@contextmanager
+def _training(this: Run, title: str, folder: Path, section: SFTConfig | TrainConfig) -> Iterator[TrainStage]:
+    """A stage with its progress on the screen; processes that are launched show their own."""
+    options, seed = train_options(section), this.config.seed
+    if this.config.train.launch is not None:
+        yield TrainStage(folder, section.args, seed, lambda step, steps, metrics: None, options)
+        return
+    with this.display.task(title) as task:
+        yield TrainStage(folder, section.args, seed, show_steps(task), options)
+
+
 def _launch(
     this: Run,
     method: str,
     policy: str | Path,
     data: str | Path,
-    folder: Path,
-    max_length: int,
-    args: dict[str, Any],
+    stage: TrainStage,
+    section: SFTConfig | TrainConfig,
     reference: Path | None = None,
     **more: Any,
 ) -> None:
-    """Train in the processes that an accelerate file describes."""
+    """Do a stage's training in the processes that an accelerate file describes."""
     config = this.config
     file = find_accelerate_file(str(config.train.launch))
-    more["threads"] = config.engine.threads
+    named = section.model_dump(include=set(TRAIN_OPTIONS), exclude_defaults=True)
     options = command_options(
-        method, policy, data, folder, config.policy, max_length, config.seed, args, reference, more
-    )
+        method, policy, data, stage.folder, config.policy, section.max_length, config.seed, {**stage.args, **named},
+        reference, {"threads": config.engine.threads, **more},
+    )  # fmt: skip
     launch_training(file, options, this.display.say)
 
 
@@ -294,7 +307,8 @@ def _choose_pairs(this: Run, number: int) -> None:
     """Choose an iteration's pairs."""
     folder = this.folder.iteration(number)
     path = folder / "preferences.jsonl"
-    if path.exists():
+    # RAFT has no pairs: it takes right trajectories as they are.
+    if path.exists() or this.config.train.method == "raft":
         return
     with this.stage(f"iteration-{number} pairs") as said:
         pairs, count = make_pairs(
@@ -314,35 +328,48 @@ def _train(this: Run, number: int) -> None:
     target, before = this.folder.policy(number), this.folder.policy(number - 1)
     if target.exists():
         return
-    pairs = list(read_pairs(this.folder.iteration(number) / "preferences.jsonl"))
-    with this.stage(f"iteration-{number} {this.config.train.method}") as said:
-        if not pairs:
-            # No problem was solved both rightly and wrongly: nothing to prefer, so nothing to learn.
-            partial = target.with_name("policy.partial")
-            shutil.copytree(before, partial, dirs_exist_ok=True)
-            partial.replace(target)
-            said["note"] = "no pairs: no problem has both a right and a wrong attempt; the policy stays as it was"
-            return
-        reference = before if this.config.train.reference == "previous" else this.folder.policy(0)
-        said["note"] = f"trained on {len(pairs):,} pairs"
-        if this.config.train.launch is not None:
-            folder, train = this.folder.iteration(number), this.config.train
-            data = folder / "preferences.jsonl"
-            _launch(this, train.method, before, data, folder, train.max_length, train.args, reference)
-            return
-        with this.display.task(f"iteration-{number}: {this.config.train.method}") as task:
-            stage = TrainStage(
-                this.folder.iteration(number), this.config.train.args, this.config.seed, show_steps(task)
-            )
-            train_on_pairs(
-                before,
-                reference,
-                this.config.policy.dtype,
-                pairs,
-                this.config.train.max_length,
-                stage,
-                this.display.say,
-            )
+    folder, train = this.folder.iteration(number), this.config.train
+    with this.stage(f"iteration-{number} {train.method}") as said:
+        with _training(this, f"iteration-{number}: {train.method}", folder, train) as stage:
+            learn = _learn_from_right_ones if train.method == "raft" else _learn_from_pairs
+            learned = learn(this, number, stage)
+        if learned is None:
+            # Nothing to prefer, so nothing to learn.
+            copied = target.with_name("policy.partial")
+            shutil.copytree(before, copied, dirs_exist_ok=True)
+            copied.replace(target)
+            learned = "no problem has what this method learns from; the policy stays as it was"
+        said["note"] = learned
+
+
+def _learn_from_pairs(this: Run, number: int, stage: TrainStage) -> str | None:
+    """M-DPO, M-KTO, DPO and KTO; what it did, `None` if there is no pair."""
+    pairs = list(read_pairs(stage.folder / "preferences.jsonl"))
+    if not pairs:
+        return None
+    train, before = this.config.train, this.folder.policy(number - 1)
+    reference = before if train.reference == "previous" else this.folder.policy(0)
+    if train.launch is not None:
+        _launch(this, train.method, before, stage.folder / "preferences.jsonl", stage, train, reference)
+    else:
+        dtype, say = this.config.policy.dtype, this.display.say
+        train_on_pairs(before, reference, dtype, pairs, train.max_length, stage, say, train.method)
+    return f"trained on {len(pairs):,} pairs"
+
+
+def _learn_from_right_ones(this: Run, number: int, stage: TrainStage) -> str | None:
+    """RAFT; what it did, `None` if no trajectory is right."""
+    right = [t for t in read_trajectories(stage.folder / "trajectories.jsonl") if t.reward > 0.5]
+    if not right:
+        return None
+    config, before = this.config, this.folder.policy(number - 1)
+    most, length = config.pairs.per_problem, config.train.max_length
+    if config.train.launch is not None:
+        data = stage.folder / "trajectories.jsonl"
+        _launch(this, "raft", before, data, stage, config.train, per_problem=most)
+    else:
+        train_on_trajectories(before, config.policy.dtype, right, most, length, stage, this.display.say)
+    return f"trained on right trajectories, up to {most} of a problem"
 
 
 def _add_metrics(this: Run, number: int, values: dict[str, Any]) -> None:

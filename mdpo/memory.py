@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 Sharding = Literal["none", "zero2", "full"]
 
 GIB = 1024**3
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "4 bits": 0.5}
 # Bytes of an optimizer's state for each parameter, by what TRL's `optim` begins with.
 _STATES = {"adafactor": 0, "sgd": 0, "adamw_8bit": 2, "adamw_bnb_8bit": 2, "paged_adamw_8bit": 2}
 # Values of a layer that are kept for its backward pass, in hidden and in intermediate sizes a token: the inputs of two
@@ -116,7 +116,7 @@ def training_memory(
 
     Args:
         model: Its sizes.
-        dtype: The type of frozen weights (LoRA's base); what is trained is in float32, and computed with in 16 bit.
+        dtype: The type of frozen weights (LoRA's base), `4 bits` for QLoRA; what is trained is in float32, and computed with in 16 bit.
         tokens: Of one micro-batch, at most: rows × sequences of a row × longest sequence.
         args: TRL's arguments: `optim`, `gradient_checkpointing`.
         sharding: `none` (DDP), `zero2` (optimizer and gradients are shared out) or `full` (weights too; FSDP, ZeRO-3).

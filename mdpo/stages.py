@@ -14,8 +14,18 @@ from eval import Problem
 from mdpo.chat import ChatFormat
 from mdpo.checkpoint import load_tokenizer
 from mdpo.collect import collect
-from mdpo.config import EngineConfig, EvalConfig, PolicyConfig, RolloutConfig, SandboxConfig
-from mdpo.data import TokenCount, pair_dataset, sequence_dataset, sft_dataset
+from mdpo.config import EngineConfig, EvalConfig, PolicyConfig, RolloutConfig, SandboxConfig, SFTConfig, TrainConfig
+from mdpo.data import (
+    Single,
+    TokenCount,
+    kto_dataset,
+    pair_dataset,
+    right_trajectories,
+    sequence_dataset,
+    sft_dataset,
+    single_dataset,
+    trajectory_dataset,
+)
 from mdpo.demonstration import Demonstration, read_demonstrations
 from mdpo.display import Display, Task
 from mdpo.dtypes import torch_dtype
@@ -28,7 +38,7 @@ from mdpo.preference import Pair
 from mdpo.progress import Meter, MeterLog
 from mdpo.rollout import Agent, Sampling
 from mdpo.steps import count_steps, training_defaults
-from mdpo.train.stage import TrainStage
+from mdpo.train.stage import Adapter, TrainOptions, TrainStage
 from mdpo.trajectory import Trajectory
 from sandbox import Limits, Sandbox
 
@@ -38,6 +48,8 @@ def sandbox_limits(config: SandboxConfig) -> Limits:
     return Limits(seconds=config.seconds, memory_mb=config.memory_mb, output_chars=config.output_chars)
 
 
+# Options of a training that TRL's arguments have no name for.
+TRAIN_OPTIONS = ("nll", "turn_weights", "gamma", "micro_batch_tokens", "adapter")
 _LOG_SECONDS = 10.0
 
 
@@ -242,6 +254,14 @@ def train_on_demonstrations(
     return train_sft(policy, dataset, stage, torch_dtype(talk.dtype))
 
 
+def train_options(config: TrainConfig | SFTConfig) -> TrainOptions:
+    """The options of a training from the configuration."""
+    adapter = None if config.adapter is None else Adapter(**config.adapter.model_dump())
+    if isinstance(config, SFTConfig):
+        return TrainOptions(micro_batch_tokens=config.micro_batch_tokens, adapter=adapter)
+    return TrainOptions(config.nll, config.turn_weights, config.gamma, config.micro_batch_tokens, adapter)
+
+
 def train_on_pairs(
     policy: str | Path,
     reference: str | Path,
@@ -250,13 +270,55 @@ def train_on_pairs(
     max_length: int,
     stage: TrainStage,
     say: Callable[[str], None],
+    method: str = "mdpo",
 ) -> Path:
-    """M-DPO; says what it trains on before it starts."""
-    from mdpo.train.dpo import train_mdpo
+    """M-DPO, M-KTO or their single-turn baselines DPO and KTO; says what it trains on before it starts."""
+    single_turn = method in ("dpo", "kto")
+    if method in ("mkto", "kto"):
+        from mdpo.train.kto import train_mkto as train
 
-    dataset, count = pair_dataset(pairs, max_length)
-    _say_counts("mdpo", count, stage, say)
-    return train_mdpo(policy, reference, dataset, stage, torch_dtype(dtype))
+        dataset, count = kto_dataset(pairs, max_length, stage.seed, single_turn=single_turn)
+    else:
+        from mdpo.train.dpo import train_mdpo as train
+
+        dataset, count = pair_dataset(pairs, max_length, single_turn=single_turn)
+    _say_counts(method, count, stage, say)
+    return train(policy, reference, dataset, stage, torch_dtype(dtype))
+
+
+def train_on_singles(
+    policy: str | Path,
+    reference: str | Path,
+    dtype: str,
+    singles: Iterable[Single],
+    max_length: int,
+    stage: TrainStage,
+    say: Callable[[str], None],
+    method: str,
+) -> Path:
+    """M-KTO or KTO on trajectories that are labelled one by one; says what it trains on before it starts."""
+    from mdpo.train.kto import train_mkto
+
+    dataset, count = single_dataset(singles, max_length, stage.seed, single_turn=method == "kto")
+    _say_counts(method, count, stage, say)
+    return train_mkto(policy, reference, dataset, stage, torch_dtype(dtype))
+
+
+def train_on_trajectories(
+    policy: str | Path,
+    dtype: str,
+    trajectories: Iterable[Trajectory],
+    per_problem: int,
+    max_length: int,
+    stage: TrainStage,
+    say: Callable[[str], None],
+) -> Path:
+    """RAFT: SFT on right trajectories, so many of a problem; says what it trains on before it starts."""
+    from mdpo.train.sft import RAFT_DEFAULTS, train_sft
+
+    dataset, count = trajectory_dataset(right_trajectories(trajectories, per_problem, stage.seed), max_length)
+    _say_counts("raft", count, stage, say)
+    return train_sft(policy, dataset, stage, torch_dtype(dtype), RAFT_DEFAULTS)
 
 
 def train_on_messages(

@@ -1,6 +1,5 @@
 """How many optimizer steps a training makes, and of how many examples each: the trainer's own arithmetic."""
 
-import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,14 +59,22 @@ def trainer_arguments(method: str) -> type[TrainingArguments]:
     """TRL's class of a method's arguments."""
     from trl import DPOConfig, KTOConfig, SFTConfig
 
-    kinds: dict[str, type[TrainingArguments]] = {"sft": SFTConfig, "dpo": DPOConfig, "kto": KTOConfig}
-    return kinds[_MODULES[method]]
+    kinds: dict[str, type[TrainingArguments]] = {
+        "sft": SFTConfig,
+        "dpo": DPOConfig,
+        "raft": SFTConfig,
+        "kto": KTOConfig,
+    }
+    return kinds[_FAMILIES.get(method, method)]
 
 
 def training_defaults(method: str) -> dict[str, Any]:
     """The arguments that a method has unless the recipe says otherwise."""
-    module = importlib.import_module(f"mdpo.train.{_MODULES[method]}")
-    return dict(vars(module).get("DEFAULTS") or vars(module)["_DEFAULTS"])
+    from mdpo.train import dpo, kto, sft
+
+    defaults = {"sft": sft.DEFAULTS, "raft": sft.RAFT_DEFAULTS, "dpo": dpo.DEFAULTS, "kto": kto.DEFAULTS}
+    return dict(defaults[_FAMILIES.get(method, method)])
 
 
-_MODULES = {"sft": "sft", "raft": "sft", "mdpo": "dpo", "dpo": "dpo", "mkto": "kto", "kto": "kto"}
+# The multi-turn methods are the single-turn ones with other masks.
+_FAMILIES = {"mdpo": "dpo", "mkto": "kto"}

@@ -14,17 +14,17 @@ Ids and masks of the first two are taken as they are; conversations are encoded 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from mdpo.chat_trial import common_length
 from mdpo.conversations import ASSISTANT, Encoded, Encoder, Unfit
+from mdpo.data import Single
 from mdpo.errors import DataError
 from mdpo.preference import Pair
 from mdpo.tables import Row, Table
 
-Method = Literal["sft", "raft", "mdpo", "mkto", "dpo", "kto"]
 FormName = Literal[
     "trajectories",
     "preferences",
@@ -58,15 +58,6 @@ FORMS = (
     Form("prompts with completions", ("prompt", "completion"), ("sft",)),
     Form("conversations", ("messages",), ("sft",)),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """One trajectory with its label, as KTO learns from it."""
-
-    name: str
-    encoded: Encoded
-    desirable: bool
 
 
 @dataclass(slots=True)
@@ -128,26 +119,17 @@ def paired(table: Table, encoder: Encoder, dropped: Dropped) -> Iterator[Pair]:
     return _each(table, read, dropped)
 
 
-def labelled(table: Table, encoder: Encoder, dropped: Dropped) -> Iterator[Labelled]:
+def labelled(table: Table, encoder: Encoder, dropped: Dropped) -> Iterator[Single]:
     """Labelled conversations as ids with their label; what cannot be used is counted."""
     _check_lists(table, ("prompt", "completion"))
 
-    def read(row: Row, place: str) -> Labelled:
+    def read(row: Row, place: str) -> Single:
         if not isinstance(row.get("label"), bool):
             raise Unfit("a label that is neither true nor false", repr(row.get("label")))
-        return Labelled(place, _completed(row, encoder), bool(row["label"]))
+        made = _completed(row, encoder)
+        return Single(place, bool(row["label"]), made.prompt_ids, made.completion_ids, made.completion_mask)
 
     return _each(table, read, dropped)
-
-
-def both_sides(pairs: Iterable[Pair]) -> Iterator[Labelled]:
-    """Each pair as a desirable and an undesirable trajectory, which is how the paper's M-KTO gets its data."""
-    for pair in pairs:
-        for ids, mask, good in (
-            (pair.chosen_ids, pair.chosen_mask, True),
-            (pair.rejected_ids, pair.rejected_mask, False),
-        ):
-            yield Labelled(pair.problem_id, Encoded(pair.prompt_ids, ids, mask), good)
 
 
 def conversations(table: Table, form: Form, encoder: Encoder, dropped: Dropped) -> Iterator[Encoded]:

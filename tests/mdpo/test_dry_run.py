@@ -86,6 +86,7 @@ def test_the_models_own_config_gives_memory_and_bounds(tmp_path: Path) -> None:
         (["train.args.gradient_accumulation_steps=64", "train.args.warmup_steps=0"], "warning",
          "train.args.gradient_accumulation_steps", "512"),
         (["train.args.lerning_rate=1"], "error", "train.args.lerning_rate", "did you mean `learning_rate`?"),
+        (["train.args.use_liger_kernel=true"], "error", "train.args", "has no effect here"),
         (["iterations=0", "train.reference=initial"], "warning", "train.reference", "no iteration to train in"),
         (["iterations=1", "rollout.shares=[{samples: 2}, {samples: 2, policy: previous}]"], "warning",
          "rollout.shares", "no previous policy"),
@@ -112,3 +113,19 @@ def test_conversations_for_sft_are_looked_at(tmp_path: Path) -> None:
     assert "at most 100,000 of conversations in chats.jsonl" in said
     status, said = look("quickstart", ["sft.ready=null", "sft.demonstrations=pairs.jsonl"])
     assert status == 1 and "which are pairs of conversations, for mdpo" in said
+
+
+def test_adapters_and_the_size_of_a_micro_batch_are_counted() -> None:
+    _, said = look("quickstart", [*QUICK, "train.adapter={r: 8, quantize: true}", "train.micro_batch_tokens=1000"])
+    assert "frozen weights: 527,360 × 0.5 B" in said
+    assert "1,000 tokens × (2 layers" in said
+
+
+@pytest.mark.parametrize(
+    ("method", "says"), [("mkto", "at most 256 traj"), ("raft", "at most 128 traj"), ("dpo", "128 pairs")]
+)
+def test_every_method_says_its_examples(method: str, says: str) -> None:
+    # RAFT's loss has no η.
+    fewer = ["train.args={warmup_steps: 0}"] if method == "raft" else []
+    status, said = look("quickstart", [f"train.method={method}", *fewer])
+    assert status == 0 and says in said

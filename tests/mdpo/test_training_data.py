@@ -10,6 +10,7 @@ import pytest
 
 from mdpo.chat import ChatFormat
 from mdpo.conversations import Encoder
+from mdpo.data import single_dataset
 from mdpo.errors import DataError
 from mdpo.lessons import Lesson
 from mdpo.options import Lessons
@@ -75,18 +76,15 @@ def test_a_prompt_as_text_beside_conversations_only_repeats_the_question(chat: C
     assert (first.prompt_ids, first.chosen_ids) == (second.prompt_ids, second.chosen_ids)
 
 
-def test_labelled_conversations_and_both_sides_of_pairs_are_for_kto(chat: ChatFormat, tmp_path: Path) -> None:
+def test_labelled_conversations_are_for_kto(chat: ChatFormat, tmp_path: Path) -> None:
     rows = [{"prompt": [ASKED], "completion": [*TURN, GOOD], "label": True}, {"prompt": [ASKED], "completion": [BAD],
             "label": False}, {"prompt": [ASKED], "completion": [BAD], "label": "no"}]  # fmt: skip
     made, told = lesson(chat, write(tmp_path / "k.jsonl", *rows), "mkto")
-    one, other = made.labelled()
-    assert (one.desirable, other.desirable) == (True, False)
-    assert decoded(chat, one.encoded.completion_ids, one.encoded.completion_mask) == "Compute.<|end|>So 7.<|end|>"
+    one, other = made.singles()
+    assert (one.label, other.label) == (True, False)
+    assert decoded(chat, one.ids, one.mask) == "Compute.<|end|>So 7.<|end|>"
     assert "1 dropped" in told[0] and "row 2: a label that is neither true nor false: 'no'" in told[0]
-
-    made, _ = lesson(chat, write(tmp_path / "p.jsonl", {"chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]}), "kto")
-    sides = [(decoded(chat, x.encoded.completion_ids, x.encoded.completion_mask), x.desirable) for x in made.labelled()]
-    assert sides == [("So 7.<|end|>", True), ("So 8.<|end|>", False)]
+    assert len(single_dataset([one, other], 100, seed=0)[0]) == 2
 
 
 def test_conversations_are_for_sft(chat: ChatFormat, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from eval.errors import BenchmarkError
 
 Row = dict[str, Any]
 
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _REQUIRED = ("id", "question", "answer", "source")
 _MATH_SUBJECTS = (
     "algebra",
@@ -68,12 +69,13 @@ def load_benchmark(
     this file, else from the hub.
 
     Args:
-        name_or_path: one of `benchmark_names()`, in any of its usual spellings, or the path of a `.jsonl` file.
-        split: a split of the named benchmark; not used for files.
+        name_or_path: one of `benchmark_names()`, in any of its usual spellings, the path of a `.jsonl` file, or any
+            data set of the hub as `org/name`.
+        split: a split of the named benchmark or data set; not used for files.
         path: a JSONL file, one object a line with `question, answer` and, where known, `id, source, solution, subject,
             level`. A local copy of the hub's own rows is read too.
         limit: take only the first so many problems.
-        columns: for files whose columns have other names: field → column, e.g. `{"question": "problem"}`.
+        columns: for files and data sets whose columns have other names: field → column, e.g. `{"question": "problem"}`.
 
     Raises:
         BenchmarkError: for an unknown name, split or column, a missing or broken file, repeated ids, or an unreachable
@@ -83,9 +85,15 @@ def load_benchmark(
         raise BenchmarkError(f"limit must be at least 1, not {limit}; leave it out to take every problem")
     name = benchmark_name(name_or_path)
     file = _local_file(name, split, path)
-    if columns and file is None:
-        raise BenchmarkError(f"columns can be named for files only, and {name} comes from the hub; leave them out")
-    problems = _from_file(file, name, split, columns or {}) if file else _from_hub(name, split)
+    if columns and file is None and name in _HUB:
+        raise BenchmarkError(
+            f"columns can be named for files only, or for a data set that is not known by name, and {name} is; leave "
+            "them out"
+        )
+    unknown = [field for field in columns or () if field not in _FIELDS]
+    if unknown:
+        raise BenchmarkError(f"a problem has no field {unknown[0]!r} to name a column for; it has {', '.join(_FIELDS)}")
+    problems = _from_file(file, name, split, columns or {}) if file else _from_hub(name, split, columns or {})
     taken: list[Problem] = []
     seen: dict[str, int] = {}
     for number, problem in enumerate(problems, start=1):
@@ -109,12 +117,12 @@ def benchmark_names() -> tuple[str, ...]:
 
 
 def benchmark_name(name_or_path: str) -> str:
-    """The name by which a benchmark is recorded: `MATH-500` is `math500`; a path stays as it is.
+    """The name by which a benchmark is recorded: `MATH-500` is `math500`; a path or a hub id stays as it is.
 
     Raises:
-        BenchmarkError: it is neither a known name nor the path of a `.jsonl` file.
+        BenchmarkError: it is neither a known name, nor the path of a `.jsonl` file, nor of the form `org/name`.
     """
-    if name_or_path.endswith(".jsonl"):
+    if name_or_path.endswith(".jsonl") or _HUB_ID.fullmatch(name_or_path):
         return name_or_path
     known = {_letters(name): name for name in _HUB}
     found = known.get(_letters(name_or_path))
@@ -135,6 +143,8 @@ def benchmark_origin(name_or_path: str, *, split: str = "test", path: str | Path
     file = _local_file(name, split, path)
     if file is not None:
         return str(file)
+    if name not in _HUB:
+        return f"{name} on the hub, {split}"
     parts = dict.fromkeys(part for _, part in _parts(name, split))
     return f"{_HUB[name].dataset} on the hub, {' and '.join(parts)}"
 
@@ -149,6 +159,8 @@ def _local_file(name: str, split: str, path: str | Path | None) -> Path | None:
         return _existing(Path(path))
     if name.endswith(".jsonl"):
         return _existing(Path(name))
+    if name not in _HUB:
+        return None
     splits = tuple(_parts_by_split(name, split))
     folder = os.environ.get("MDPO_DATA")
     if folder is None:
@@ -177,9 +189,6 @@ def _parts(name: str, split: str) -> Sequence[tuple[str | None, str]]:
 
 
 def _from_file(path: Path, name: str, split: str, columns: Mapping[str, str]) -> Iterator[Problem]:
-    unknown = [field for field in columns if field not in _FIELDS]
-    if unknown:
-        raise BenchmarkError(f"a problem has no field {unknown[0]!r} to name a column for; it has {', '.join(_FIELDS)}")
     source = None if columns else _HUB.get(name)
     index = 0
     with path.open(encoding="utf-8") as lines:
@@ -239,7 +248,14 @@ def _problem(row: Row, place: str) -> Problem:
     return Problem(**{name: str(row[name]) for name in _FIELDS if row.get(name) is not None})
 
 
-def _from_hub(name: str, split: str) -> Iterator[Problem]:
+def _from_hub(name: str, split: str, columns: Mapping[str, str]) -> Iterator[Problem]:
+    if name not in _HUB:
+        stem = name.rpartition("/")[2]
+        for number, row in enumerate(_hub_rows(name, name, None, split, split)):
+            place = f"{name}, {split}, row {number}"
+            named = {"id": f"{stem}/{split}/{number}", "source": stem} | _without_gaps(_named(row, columns, place))
+            yield _problem(named, place)
+        return
     source = _HUB[name]
     index = 0
     for config, part in _parts(name, split):
@@ -258,9 +274,10 @@ def _hub_rows(name: str, dataset: str, config: str | None, split: str, part: str
     # Network, hub and cache errors are OSError; an unknown split is ValueError; a loading script is RuntimeError.
     except (OSError, ValueError, RuntimeError) as error:
         cause = " ".join(str(error).split())[:200]
+        folder = f", or set MDPO_DATA to a folder that has {name}_{split}.jsonl" if name in _HUB else ""
         raise BenchmarkError(
             f"{name} ({split}) could not be loaded from {dataset} on the hub ({type(error).__name__}: {cause}); "
-            f"give a local file with --data FILE, or set MDPO_DATA to a folder that has {name}_{split}.jsonl"
+            f"give a local file with --data FILE{folder}"
         ) from error
     return rows
 

@@ -106,9 +106,9 @@ def _text_difference(kind: Kind, where: str, ours: str, theirs: str) -> Differen
     """What differs between two texts, without their common beginning and end."""
     if ours == theirs:
         return None
-    start = _common(ours, theirs)
+    start = common_length(ours, theirs)
     ours, theirs = ours[start:], theirs[start:]
-    end = _common(ours[::-1], theirs[::-1])
+    end = common_length(ours[::-1], theirs[::-1])
     ours, theirs = ours[: len(ours) - end], theirs[: len(theirs) - end]
     return Difference("white space" if ours.split() == theirs.split() else kind, where, ours, theirs)
 
@@ -117,12 +117,12 @@ def _token_difference(chat: "ChatFormat", where: str, ours: list[int], text: str
     theirs: list[int] = chat.tokenizer.encode(text, add_special_tokens=False)
     if ours == theirs:
         return None
-    at = _common(ours, theirs)
+    at = common_length(ours, theirs)
     shown = [" ".join(chat.tokenizer.convert_ids_to_tokens(ids[at : at + 3])) for ids in (ours, theirs)]
     return Difference("tokens", where, *shown)
 
 
-def _common(first: Sequence[object], second: Sequence[object]) -> int:
+def common_length(first: Sequence[object], second: Sequence[object]) -> int:
     """Length of the common beginning."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))

@@ -56,7 +56,7 @@ def resolve_checkpoint(model: str, cache_dir: Path, dtype: torch.dtype = torch.b
         CheckpointError: Nothing is found under this name, or what is found is incomplete.
         MissingExtraError: The file is a GGUF file and the `gguf` package is not installed.
     """
-    path = _path_in_package(model) if model.startswith(PACKAGE_PREFIX) else Path(model).expanduser()
+    path = local_path(model)
     if path.suffix == ".gguf":
         return _converted(path, cache_dir, dtype)
     if path.is_dir():
@@ -70,6 +70,15 @@ def resolve_checkpoint(model: str, cache_dir: Path, dtype: torch.dtype = torch.b
     return model
 
 
+def local_path(model: str) -> Path:
+    """The path that `model` names, whether something is there or not; a hub id looks like one, too.
+
+    Raises:
+        CheckpointError: It names a package that is not installed.
+    """
+    return _path_in_package(model) if model.startswith(PACKAGE_PREFIX) else Path(model).expanduser()
+
+
 def load_model(path: Path | str, dtype: torch.dtype) -> PreTrainedModel:
     """Load a causal language model, every weight from the checkpoint and none made up.
 
@@ -80,7 +89,7 @@ def load_model(path: Path | str, dtype: torch.dtype) -> PreTrainedModel:
     Raises:
         CheckpointError: The checkpoint is broken or incomplete, or the hub does not answer.
     """
-    with _loading(path), no_progress_bars():
+    with loading(path), no_progress_bars():
         model, info = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True)
     if missing := sorted(info["missing_keys"]):
         raise CheckpointError(
@@ -99,7 +108,7 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
     Raises:
         CheckpointError: The tokenizer's files are missing or broken, or the hub does not answer.
     """
-    with _loading(path), no_progress_bars():
+    with loading(path), no_progress_bars():
         return AutoTokenizer.from_pretrained(path)
 
 
@@ -118,7 +127,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
 
 
 @contextmanager
-def _loading(path: Path | str) -> Iterator[None]:
+def loading(path: Path | str) -> Iterator[None]:
     """Turn the exceptions of a failed load into a CheckpointError that says what to do next."""
     try:
         yield
@@ -156,7 +165,7 @@ def _require_whole(folder: Path) -> None:
     if not shards:
         raise CheckpointError(f"the checkpoint {folder} has no weights (*.safetensors or *.bin); save it again")
     for shard in shards:
-        with _loading(shard):
+        with loading(shard):
             _check_weight_file(shard)
 
 
@@ -164,7 +173,7 @@ def _weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights, those that an index promises included."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        with _loading(index):
+        with loading(index):
             return sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
     return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
 
@@ -236,7 +245,7 @@ def _fingerprint(file: Path, block: int = 1 << 20) -> str:
 def _convert(gguf_file: Path, folder: Path, dtype: torch.dtype) -> None:
     """Write model, tokenizer and generation settings of a GGUF file as a Hugging Face checkpoint."""
     name = gguf_file.name
-    with _loading(gguf_file), no_progress_bars():
+    with loading(gguf_file), no_progress_bars():
         quantised = AutoModelForCausalLM.from_pretrained(
             gguf_file.parent, gguf_file=name, dtype=dtype, quantization_config=_unpacked(name)
         )

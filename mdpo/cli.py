@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,7 +13,9 @@ from rich.markup import escape
 from mdpo import cli_eval, cli_pairs, cli_rollout
 from mdpo.display import Display
 from mdpo.errors import ConfigError, MdpoError
-from mdpo.options import Talk, spread
+from mdpo.options import Lessons, Talk, spread
+from mdpo.processes import is_main
+from mdpo.train.stage import Method
 
 app = typer.Typer(
     name="mdpo",
@@ -36,6 +38,9 @@ def run_command(
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, as often as you like.")] = None,
     dir: Annotated[Path | None, typer.Option(help="The run directory; default: runs/NAME.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Replaces the recipe's seed.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would do and need, and load no model.")
+    ] = False,
 ) -> None:
     """Run a whole experiment: SFT, then iterations of rollout, pairs, training and evaluation.
 
@@ -49,6 +54,10 @@ def run_command(
     settings = load_config(path, overrides or [], seed)
     folder = dir or Path("runs") / path.stem
     display.say(f"[bold]mdpo run[/] {path.stem}, seed {settings.seed}, in {folder}")
+    if dry_run:
+        with display.task("Loading torch and transformers"):
+            from mdpo import dry_run as looking
+        raise typer.Exit(looking.dry_run(settings, folder, display))
     with display.task("Loading torch and transformers"):
         from mdpo.loop import run
         from mdpo.report import print_result, write_report
@@ -64,21 +73,24 @@ app.command("pairs")(cli_pairs.pairs)
 @spread()
 def train(
     talk: Talk,
-    data: Annotated[Path, typer.Option(help="A preference file (mdpo), or a file of demonstrations (sft).")],
+    lessons: Lessons,
     out: Annotated[Path, typer.Option(help="A folder; the trained policy is its subfolder `policy`.")],
     args: Annotated[
-        list[str] | None, typer.Argument(help="TRL's arguments, e.g. learning_rate=4e-7 beta=0.1 num_train_epochs=1")
+        list[str] | None,
+        typer.Argument(help="TRL's arguments and the options of `train`, e.g. learning_rate=4e-7 beta=0.1 nll=0.1"),
     ] = None,
-    method: Annotated[Literal["sft", "mdpo"], typer.Option(help="The loss.")] = "mdpo",
-    reference: Annotated[str | None, typer.Option(help="π_ref of M-DPO; default: the model itself.")] = None,
-    max_length: Annotated[int, typer.Option(min=1, help="Drop longer examples, in tokens.")] = 2048,
+    method: Annotated[Method, typer.Option(help="The loss.")] = "mdpo",
+    reference: Annotated[str | None, typer.Option(help="π_ref; default: the model itself.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
 ) -> None:
-    """Train a policy on demonstrations (sft) or on pairs (mdpo); goes on where it was killed."""
-    display = Display()
+    """Train a policy on trajectories, pairs, demonstrations or messages; goes on where it was killed.
+
+    Several processes: accelerate launch --config_file FILE -m mdpo.cli train …
+    """
+    display = Display(Console(quiet=not is_main()))
     with display.task("Loading torch and transformers"):
         from mdpo.commands import train_policy
-    policy = train_policy(talk, method, data, out, args or [], reference, max_length, seed, display)
+    policy = train_policy(talk, method, lessons, out, args or [], reference, seed, display)
     display.say(f"the trained policy is {policy}; measure it: [bold]mdpo eval --model {policy}[/]")
 
 

@@ -3,34 +3,41 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from eval import Problem
 from mdpo.agreement_check import check
 from mdpo.checkpoint import resolve_checkpoint
 from mdpo.collect import read_ledger
-from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig, parse_yaml
-from mdpo.demonstration import read_demonstrations
+from mdpo.config import EngineConfig, PolicyConfig, ProblemsConfig, SandboxConfig, SFTConfig, TrainConfig
 from mdpo.display import Display
 from mdpo.errors import ConfigError
-from mdpo.options import Bounds, Sampler, Source, Talk, split_option
+from mdpo.lessons import Lesson
+from mdpo.model_config import vocabulary_size
+from mdpo.options import Bounds, Lessons, Sampler, Source, Talk, split_option
 from mdpo.plan import Ledger, Plan
-from mdpo.preference import read_pairs
+from mdpo.processes import main_first
+from mdpo.recipe_file import parse_yaml
 from mdpo.rollout import Sampling
 from mdpo.sources import load_problems
 from mdpo.stages import (
+    TRAIN_OPTIONS,
     chat_format,
     in_flight,
     open_agent,
     sample_trajectories,
     sandbox_limits,
     show_steps,
-    train_on_demonstrations,
     train_on_pairs,
+    train_on_sequences,
+    train_on_singles,
+    train_on_trajectories,
+    train_options,
 )
-from mdpo.train.stage import TrainStage
+from mdpo.train.stage import Method, TrainOptions, TrainStage
 
 _CONVERTED = Path("runs") / "converted"  # checkpoints made from GGUF files
 
@@ -150,27 +157,47 @@ def check_agreement(
 
 def train_policy(
     talk: Talk,
-    method: Literal["sft", "mdpo"],
-    data: Path,
+    method: Method,
+    lessons: Lessons,
     out: Path,
     args: Sequence[str],
     reference: str | None,
-    max_length: int,
     seed: int,
     display: Display,
 ) -> Path:
-    """Train a policy on a file of demonstrations or of pairs; the folder of the result."""
-    policy = checkpoint_of(talk)
+    """Train a policy on data of any form that the method can use; the folder of the result."""
+    # One process converts a GGUF file or downloads a policy; the others find it done.
+    with main_first():
+        policy = checkpoint_of(talk)
+        resolved = policy if reference is None else resolve_checkpoint(reference, _CONVERTED)
     out.mkdir(parents=True, exist_ok=True)
     if (out / "policy").exists():
         raise ConfigError(f"{out / 'policy'} exists already; choose another --out, or remove it to train again")
-    with display.task(f"{method} on {data}") as task:
-        stage = TrainStage(out, dict(_argument(text) for text in args), seed, show_steps(task))
+    options, arguments = _split_options(method, dict(_argument(text) for text in args))
+    chat, most, say = chat_format(policy, policy_config(talk)), lessons.max_length, display.say
+    with display.task(f"{method} on {lessons.data}") as task:
+        stage = TrainStage(out, arguments, seed, show_steps(task), options)
+        lesson = Lesson(lessons, method, chat, str(policy), vocabulary_size(policy), seed, say)
         if method == "sft":
-            demonstrations = list(read_demonstrations(data))
-            return train_on_demonstrations(policy, policy_config(talk), demonstrations, max_length, stage, display.say)
-        resolved = policy if reference is None else resolve_checkpoint(reference, _CONVERTED)
-        return train_on_pairs(policy, resolved, talk.dtype, list(read_pairs(data)), max_length, stage, display.say)
+            return train_on_sequences(policy, talk.dtype, lesson.sequences(), most, stage, say)
+        if method == "raft":
+            attempts, best = lesson.trajectories(), lessons.per_problem
+            return train_on_trajectories(policy, talk.dtype, attempts, best, most, stage, say)
+        if lesson.form.name == "labelled conversations":
+            return train_on_singles(policy, resolved, talk.dtype, lesson.singles(), most, stage, say, method)
+        return train_on_pairs(policy, resolved, talk.dtype, lesson.pairs(), most, stage, say, method)
+
+
+def _split_options(method: Method, values: dict[str, Any]) -> tuple[TrainOptions, dict[str, Any]]:
+    """What the section `train` (or `sft`) of a recipe has a key for, and TRL's own arguments."""
+    section = SFTConfig if method == "sft" else TrainConfig
+    known = {name: values.pop(name) for name in sorted({*section.model_fields} & {*TRAIN_OPTIONS} & {*values})}
+    try:
+        config = SFTConfig(**known) if method == "sft" else TrainConfig(method=method, **known)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(f"the argument {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+    return train_options(config), values
 
 
 def _argument(text: str) -> tuple[str, Any]:

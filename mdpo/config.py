@@ -4,7 +4,6 @@ mdpo run configs/quickstart.yaml iterations=1 rollout.temperature=0.8 train.args
 """
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -15,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from mdpo.errors import ConfigError
 from mdpo.filters import switches
+from mdpo.recipe_file import Keys, read_recipe
 
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
@@ -24,7 +24,6 @@ Switches = Annotated[
     BeforeValidator(lambda value: switches(map(str, value)) if isinstance(value, list) else value),
     AfterValidator(switches),
 ]
-Keys = tuple[str, ...]
 
 
 class Section(BaseModel):
@@ -59,15 +58,32 @@ class ProblemsConfig(Section):
     """Where problems come from."""
 
     benchmark: str
-    """`gsm8k`, `math`, `math500`, `gsm_hard`, `svamp`, `asdiv`, `quickstart`, or a JSONL file."""
+    """`gsm8k`, `math`, `math500`, `gsm_hard`, `svamp`, `asdiv`, several of these as `gsm8k+math`, `quickstart`, a JSONL
+    file, or a data set of the hub (`org/name`)."""
     split: Literal["train", "test"]
     """Which part of the benchmark."""
     file: str | None = None
     """A local JSONL file to read instead of the hub's copy."""
     columns: dict[str, str] = {}
-    """The file's names for `question`, `answer`, `id`, `source`, `subject`, `level`, `solution`, where they differ."""
+    """The names in the file or data set for `question`, `answer`, `id`, `source`, `subject`, `level`, `solution`, where
+    they differ."""
     limit: Count | None = None
     """Take this many, chosen by the seed; default: all (the quickstart: 1,000)."""
+
+
+class AdapterConfig(Section):
+    """LoRA: small matrices are trained beside frozen weights, and merged into them at the end."""
+
+    r: Count = 16
+    """Rank."""
+    alpha: float = Field(default=32.0, gt=0)
+    """The adapters' output is scaled by alpha / r."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """On their input."""
+    target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    """The linear layers that have one, by the last part of their name; `all-linear` is all but the output matrix."""
+    quantize: bool = False
+    """Keep the frozen weights in 4 bits: QLoRA, on a CUDA GPU with bitsandbytes."""
 
 
 class SFTConfig(Section):
@@ -76,11 +92,16 @@ class SFTConfig(Section):
     ready: str | None = None
     """A policy that is already fine-tuned (named like `policy.model`): it is taken as it is and nothing is trained."""
     demonstrations: str = "quickstart"
-    """`quickstart`, `gsm8k` (made from its training solutions), or a JSONL file of demonstrations."""
+    """`quickstart`, `gsm8k` (made from its training solutions), a JSONL file of demonstrations, or conversations: a
+    file, a folder or a data set of the hub with `messages`."""
     count: Count = 1000
     """How many demonstrations."""
     max_length: Count = 2048
     """Longer demonstrations are dropped, in tokens."""
+    micro_batch_tokens: Count | None = None
+    """Tokens that one backward pass covers; see `train.micro_batch_tokens`."""
+    adapter: AdapterConfig | None = None
+    """Train adapters (LoRA) instead of all weights."""
     args: dict[str, Any] = {}
     """Arguments of TRL's `SFTConfig`."""
 
@@ -239,14 +260,37 @@ class PairsConfig(Section):
 class TrainConfig(Section):
     """Preference training of each iteration."""
 
-    method: Literal["mdpo"] = "mdpo"
-    """The loss: `mdpo`, multi-turn DPO."""
+    method: Literal["mdpo", "mkto", "dpo", "kto", "raft"] = "mdpo"
+    """The loss: `mdpo` and `mkto` sum over the policy's own tokens; `dpo` and `kto` are the single-turn baselines, with
+    observations in the sums; `raft` fine-tunes on right trajectories."""
     reference: Literal["previous", "initial"] = "previous"
     """π_ref: the policy that the iteration started from, or always the one after SFT."""
     max_length: Count = 2048
     """Pairs with a longer side are dropped, in tokens."""
+    nll: float = Field(default=0.0, ge=0)
+    """Coefficient of the mean cross entropy of the chosen actions (`mdpo`, `dpo`). It helps an underfitted start, and
+    hurt in the paper otherwise."""
+    turn_weights: Literal["dmpo", "dmpo_discounted"] | None = None
+    """Weights of the turns from DMPO: φ(t, T), or γ^t φ(t, T) as in its authors' code; default: all count alike."""
+    gamma: float = Field(default=0.7, ge=0, le=1)
+    """γ of these weights."""
+    micro_batch_tokens: Count | None = None
+    """Tokens that one backward pass covers, a matter of memory only; default: as many as
+    `args.per_device_train_batch_size` of the longest examples have."""
+    adapter: AdapterConfig | None = None
+    """Train adapters (LoRA) instead of all weights."""
     args: dict[str, Any] = {}
-    """Arguments of TRL's `DPOConfig`; η is `beta`."""
+    """Arguments of TRL's `DPOConfig`, `KTOConfig` or `SFTConfig` (`raft`); η is `beta`. A step has
+    `per_device_train_batch_size` × `gradient_accumulation_steps` × processes examples."""
+    launch: str | None = None
+    """An accelerate file, or the name of one that comes with the package (`ddp`, `fsdp2`, `zero2`, `zero3`): trainings,
+    SFT too, run in the processes that `accelerate launch` starts with it. Default: in this process."""
+
+    @model_validator(mode="after")
+    def _nll_has_a_chosen_side(self) -> Self:
+        if self.nll and self.method not in ("mdpo", "dpo"):
+            raise ValueError(f"`nll` belongs to mdpo and dpo; {self.method} has no such term, so set it to 0")
+        return self
 
 
 class EvalConfig(Section):
@@ -288,29 +332,11 @@ class Config(Section):
     """Of everything that is random."""
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but `4e-7` is a number, as everywhere else, and not a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def parse_yaml(text: str) -> Any:
-    """The value of a YAML text.
-
-    Raises:
-        yaml.YAMLError: It is no YAML.
-    """
-    return yaml.load(text, _Loader)
-
-
 def load_config(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> Config:
     """Read a recipe, apply overrides, and validate the whole.
 
     Args:
-        path: A YAML file.
+        path: A YAML file; `base` in it names another one that it stands on.
         overrides: `section.key=value`; the value is YAML.
         seed: Replaces the recipe's seed.
 
@@ -318,26 +344,13 @@ def load_config(path: Path, overrides: Sequence[str] = (), seed: int | None = No
         ConfigError: The file is missing or no YAML; a key is unknown; a value does not fit. The message names the key,
             the nearest valid one, and the line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no configuration {path}; `mdpo configs` lists the recipes") from error
-    try:
-        node = yaml.compose(text)
-        values = parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} is no configuration: expected sections such as `policy:`")
-    places = {keys: f"{path}, line {line}" for keys, line in _lines(node)}
-    for override in overrides:
-        _override(values, places, override)
+    recipe = read_recipe(path, overrides)
     if seed is not None:
-        values["seed"] = seed
+        recipe.values["seed"] = seed
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(recipe.values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, places, path)) from error
+        raise ConfigError(_explain(error, recipe.places, path)) from error
 
 
 def dump_config(config: Config) -> str:
@@ -353,38 +366,6 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
             yield from differences(left, right, f"{prefix}{key}.")
         elif left != right:
             yield f"{prefix}{key}: {left!r}, {right!r}"
-
-
-def _override(values: dict[str, Any], places: dict[Keys, str], override: str) -> None:
-    name, equals, text = override.partition("=")
-    if not equals:
-        raise ConfigError(f"cannot read the override {override!r}; write section.key=value")
-    keys = tuple(name.split("."))
-    try:
-        value = parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the value of the override {override!r} is no valid YAML") from error
-    section = values
-    for key in keys[:-1]:
-        inner = section.get(key)
-        if inner is None:
-            inner = section[key] = {}
-        if not isinstance(inner, dict):
-            raise ConfigError(f"the override {override!r} goes into `{key}`, which is a value and not a section")
-        section = inner
-    section[keys[-1]] = value
-    places[keys] = f"the override {override!r}"
-
-
-def _lines(node: yaml.Node | None, keys: Keys = ()) -> Iterator[tuple[Keys, int]]:
-    """Where each key of a YAML document stands."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield (*keys, str(key.value)), key.start_mark.line + 1
-            yield from _lines(value, (*keys, str(key.value)))
-    elif isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            yield from _lines(item, (*keys, str(number)))
 
 
 def _explain(error: ValidationError, places: Mapping[Keys, str], path: Path) -> str:

@@ -17,18 +17,29 @@ import torch
 
 from eval import Problem
 from mdpo.collect import read_asked
-from mdpo.config import Config, ProblemsConfig
+from mdpo.config import Config, ProblemsConfig, SFTConfig, TrainConfig
+from mdpo.demonstration import Demonstration, write_demonstrations
 from mdpo.display import Display, Task
 from mdpo.evaluation import evaluate
 from mdpo.evaluation_file import settings, write_record
 from mdpo.evaluation_table import decoding
 from mdpo.folder import RunFolder, open_folder, read_json, write_json
+from mdpo.launch import command_options, launch_training
 from mdpo.pairing import Origin, choose_pairs
 from mdpo.plan import Plan, Share
 from mdpo.preference import read_pairs, write_pairs
+from mdpo.recipes import find_accelerate_file
 from mdpo.rollout import Agent
-from mdpo.sources import load_demonstrations, load_problems, place_policy, start_policy
+from mdpo.sources import (
+    holds_messages,
+    load_demonstrations,
+    load_problems,
+    place_policy,
+    start_policy,
+    train_problems,
+)
 from mdpo.stages import (
+    TRAIN_OPTIONS,
     evaluation_share,
     in_flight,
     open_agent,
@@ -37,10 +48,14 @@ from mdpo.stages import (
     sandbox_limits,
     show_steps,
     train_on_demonstrations,
+    train_on_messages,
     train_on_pairs,
+    train_on_trajectories,
+    train_options,
     uncertain_strategy,
 )
 from mdpo.train.stage import TrainStage
+from mdpo.trajectory import read_trajectories
 from mdpo.uncertain import Uncertain
 
 
@@ -118,23 +133,19 @@ def run(config: Config, path: Path, display: Display) -> list[dict[str, Any]]:
         for name, stage in folder.stages().items():
             display.say(f"[green]✓[/] {name:<22} {stage['note']} [dim]· done before[/]")
         _fine_tune(this)
-        problems = load_problems(_train_problems(config), config.seed)
+        problems = load_problems(train_problems(config), config.seed)
         try:
             for number in range(config.iterations + 1):
                 loop.run(_generate(this, number, problems))
                 if number < config.iterations:
                     _choose_pairs(this, number + 1)
+                    if config.train.launch is not None:
+                        # The processes that train have the GPUs to themselves.
+                        loop.run(agents.close())
                     _train(this, number + 1)
         finally:
             loop.run(agents.close())
         return folder.metrics()
-
-
-def _train_problems(config: Config) -> ProblemsConfig:
-    """The problems to learn from; the quickstart makes as many as the iterations need."""
-    if config.problems.limit is not None or config.problems.benchmark != "quickstart":
-        return config.problems
-    return config.problems.model_copy(update={"limit": max(1, config.iterations) * config.rollout.problems})
 
 
 def _stage_name(number: int) -> str:
@@ -155,16 +166,67 @@ def _fine_tune(this: Run) -> None:
                 place_policy(model, target, this.folder.sft / "converted", this.config.policy.dtype)
             said["note"] = f"taken as it is from {model}"
             return
-        with this.display.task("Writing demonstrations", total=sft.count) as task:
-            demonstrations = load_demonstrations(
-                sft, this.config.problems, sandbox_limits(this.config.sandbox), this.config.seed, task.advance
-            )
-        with this.display.task(f"Loading {this.config.policy.model}"):
-            start = start_policy(this.config.policy.model, this.folder.sft, demonstrations, this.config.seed)
-        with this.display.task("SFT") as task:
-            stage = TrainStage(this.folder.sft, sft.args, this.config.seed, show_steps(task))
-            train_on_demonstrations(start, this.config.policy, demonstrations, sft.max_length, stage, this.display.say)
-        said["note"] = f"fine-tuned on {len(demonstrations):,} demonstrations"
+        said["note"] = _sft(this, sft)
+
+
+def _sft(this: Run, sft: SFTConfig) -> str:
+    """Train on conversations or on demonstrations; what was done, in words."""
+    config, folder = this.config, this.folder.sft
+    messages = holds_messages(sft.demonstrations)
+    demonstrations = [] if messages else _demonstrations(this, sft)
+    with this.display.task(f"Loading {config.policy.model}"):
+        start = start_policy(config.policy.model, folder, demonstrations, config.seed)
+    note = f"fine-tuned on {sft.demonstrations if messages else f'{len(demonstrations):,} demonstrations'}"
+    with _training(this, "SFT", folder, sft) as stage:
+        if config.train.launch is not None:
+            data = sft.demonstrations if messages else folder / "demonstrations.jsonl"
+            if not messages:
+                write_demonstrations(Path(data), demonstrations)
+            _launch(this, "sft", start, data, stage, sft, limit=sft.count)
+        elif messages:
+            most, say = (sft.count, sft.max_length), this.display.say
+            train_on_messages(start, config.policy, sft.demonstrations, *most, stage, say)
+        else:
+            train_on_demonstrations(start, config.policy, demonstrations, sft.max_length, stage, this.display.say)
+    return note
+
+
+def _demonstrations(this: Run, sft: SFTConfig) -> list[Demonstration]:
+    config = this.config
+    with this.display.task("Writing demonstrations", total=sft.count) as task:
+        return load_demonstrations(sft, config.problems, sandbox_limits(config.sandbox), config.seed, task.advance)
+
+
+@contextmanager
+def _training(this: Run, title: str, folder: Path, section: SFTConfig | TrainConfig) -> Iterator[TrainStage]:
+    """A stage with its progress on the screen; processes that are launched show their own."""
+    options, seed = train_options(section), this.config.seed
+    if this.config.train.launch is not None:
+        yield TrainStage(folder, section.args, seed, lambda step, steps, metrics: None, options)
+        return
+    with this.display.task(title) as task:
+        yield TrainStage(folder, section.args, seed, show_steps(task), options)
+
+
+def _launch(
+    this: Run,
+    method: str,
+    policy: str | Path,
+    data: str | Path,
+    stage: TrainStage,
+    section: SFTConfig | TrainConfig,
+    reference: Path | None = None,
+    **more: Any,
+) -> None:
+    """Do a stage's training in the processes that an accelerate file describes."""
+    config = this.config
+    file = find_accelerate_file(str(config.train.launch))
+    named = section.model_dump(include=set(TRAIN_OPTIONS), exclude_defaults=True)
+    options = command_options(
+        method, policy, data, stage.folder, config.policy, section.max_length, config.seed, {**stage.args, **named},
+        reference, {"threads": config.engine.threads, **more},
+    )  # fmt: skip
+    launch_training(file, options, this.display.say)
 
 
 async def _generate(this: Run, number: int, problems: list[Problem]) -> None:
@@ -248,7 +310,8 @@ def _choose_pairs(this: Run, number: int) -> None:
     """Choose an iteration's pairs; their file is written last, so that it says that all the others are complete."""
     folder = this.folder.iteration(number)
     path = folder / "preferences.jsonl"
-    if path.exists():
+    # RAFT has no pairs: it takes right trajectories as they are.
+    if path.exists() or this.config.train.method == "raft":
         return
     config = this.config
     with this.stage(f"iteration-{number} pairs") as said, this.display.task(f"iteration-{number}: pairs") as task:
@@ -284,30 +347,48 @@ def _train(this: Run, number: int) -> None:
     target, before = this.folder.policy(number), this.folder.policy(number - 1)
     if target.exists():
         return
-    pairs = list(read_pairs(this.folder.iteration(number) / "preferences.jsonl"))
-    with this.stage(f"iteration-{number} {this.config.train.method}") as said:
-        if not pairs:
-            # No problem was solved both rightly and wrongly: nothing to prefer, so nothing to learn.
-            partial = target.with_name("policy.partial")
-            shutil.copytree(before, partial, dirs_exist_ok=True)
-            partial.replace(target)
-            said["note"] = "no pairs: no problem has both a right and a wrong attempt; the policy stays as it was"
-            return
-        reference = before if this.config.train.reference == "previous" else this.folder.policy(0)
-        with this.display.task(f"iteration-{number}: {this.config.train.method}") as task:
-            stage = TrainStage(
-                this.folder.iteration(number), this.config.train.args, this.config.seed, show_steps(task)
-            )
-            train_on_pairs(
-                before,
-                reference,
-                this.config.policy.dtype,
-                pairs,
-                this.config.train.max_length,
-                stage,
-                this.display.say,
-            )
-        said["note"] = f"trained on {len(pairs):,} pairs"
+    folder, train = this.folder.iteration(number), this.config.train
+    with this.stage(f"iteration-{number} {train.method}") as said:
+        with _training(this, f"iteration-{number}: {train.method}", folder, train) as stage:
+            learn = _learn_from_right_ones if train.method == "raft" else _learn_from_pairs
+            learned = learn(this, number, stage)
+        if learned is None:
+            # Nothing to prefer, so nothing to learn.
+            copied = target.with_name("policy.partial")
+            shutil.copytree(before, copied, dirs_exist_ok=True)
+            copied.replace(target)
+            learned = "no problem has what this method learns from; the policy stays as it was"
+        said["note"] = learned
+
+
+def _learn_from_pairs(this: Run, number: int, stage: TrainStage) -> str | None:
+    """M-DPO, M-KTO, DPO and KTO; what it did, `None` if there is no pair."""
+    pairs = list(read_pairs(stage.folder / "preferences.jsonl"))
+    if not pairs:
+        return None
+    train, before = this.config.train, this.folder.policy(number - 1)
+    reference = before if train.reference == "previous" else this.folder.policy(0)
+    if train.launch is not None:
+        _launch(this, train.method, before, stage.folder / "preferences.jsonl", stage, train, reference)
+    else:
+        dtype, say = this.config.policy.dtype, this.display.say
+        train_on_pairs(before, reference, dtype, pairs, train.max_length, stage, say, train.method)
+    return f"trained on {len(pairs):,} pairs"
+
+
+def _learn_from_right_ones(this: Run, number: int, stage: TrainStage) -> str | None:
+    """RAFT; what it did, `None` if no trajectory is right."""
+    right = [t for t in read_trajectories(stage.folder / "trajectories.jsonl") if t.reward > 0.5]
+    if not right:
+        return None
+    config, before = this.config, this.folder.policy(number - 1)
+    most, length = config.pairs.per_problem, config.train.max_length
+    if config.train.launch is not None:
+        data = stage.folder / "trajectories.jsonl"
+        _launch(this, "raft", before, data, stage, config.train, per_problem=most)
+    else:
+        train_on_trajectories(before, config.policy.dtype, right, most, length, stage, this.display.say)
+    return f"trained on right trajectories, up to {most} of a problem"
 
 
 def _add_metrics(this: Run, number: int, values: dict[str, Any]) -> None:

@@ -98,6 +98,40 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Lessons:
+    """What a policy is trained on."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Trajectories, a preference file, demonstrations, or a data set of messages (`chosen` and `rejected`; "
+            "`messages`; `prompt`, `completion` and `label`): a file, a folder, or a hub id.",
+            show_default=False,
+        ),
+    ]
+    split: Annotated[str, typer.Option(help="The split of a folder or of a data set of the hub.")] = "train"
+    subset: Annotated[str | None, typer.Option(help="The configuration of a data set of the hub.")] = None
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="The data's name for a column, e.g. chosen=winner; repeat it for others."),
+    ] = None
+    per_problem: Annotated[
+        int, typer.Option(min=1, help="From trajectories: largest number of pairs of one problem.")
+    ] = 1
+    require_call: Annotated[bool, typer.Option(help="From trajectories: drop those that never ran a program.")] = True
+    max_length: Annotated[int, typer.Option(min=1, help="Drop longer examples, in tokens.")] = 2048
+    limit: Annotated[int | None, typer.Option(min=1, help="For SFT: take only the first so many.")] = None
+
+    def columns(self) -> dict[str, str]:
+        """The data's columns that have other names: ours → theirs.
+
+        Raises:
+            ConfigError: An option is not of the form ours=theirs.
+        """
+        return dict(split_option(text, "column", "ours=theirs") for text in self.column or ())
+
+
+@dataclass(frozen=True, slots=True)
 class Source(Part):
     """A benchmark, and which problems of it."""
 

@@ -7,10 +7,11 @@ from typing import TypeVar
 import yaml
 from pydantic import Field, ValidationError
 
-from mdpo.config import Count, ExtraConfig, Section, parse_yaml
+from mdpo.config import Count, ExtraConfig, Section
 from mdpo.errors import ConfigError
 from mdpo.options import split_option
 from mdpo.plan import Extra, Plan, Share
+from mdpo.recipe_file import parse_yaml
 from mdpo.rollout import Sampling
 
 _Fields = TypeVar("_Fields", bound=Section)

@@ -17,6 +17,26 @@ def recipes() -> Iterator[tuple[str, Path, str]]:
         yield path.stem, path, first.removeprefix("#").strip()
 
 
+def find_accelerate_file(name: str) -> Path:
+    """An accelerate file: a path, or the name of one that comes with the package.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    known = {file.stem: file for folder in _FOLDERS for file in sorted((folder / "accelerate").glob("*.yaml"))}
+    # `configs/accelerate/fsdp2.yaml` also works where the repository is not the working directory.
+    stem = path.name.removesuffix(".yaml")
+    if stem in known and path.parent.name in ("", "accelerate"):
+        return known[stem]
+    raise ConfigError(
+        f"`train.launch`: there is no accelerate file {name}; give a path, or one of {', '.join(known)}; "
+        "`accelerate config --config_file FILE` writes one"
+    )
+
+
 def find_recipe(name: str) -> Path:
     """The file of a recipe: a path, or the name of one that comes with the package.
 
@@ -28,8 +48,9 @@ def find_recipe(name: str) -> Path:
         return path
     known = {known: file for known, file, _ in recipes()}
     # `configs/quickstart.yaml` also works where the repository is not the working directory.
-    if path.stem in known and path.suffix in ("", ".yaml") and path.parent.name in ("", "configs"):
-        return known[path.stem]
+    stem = path.name.removesuffix(".yaml")
+    if stem in known and path.parent.name in ("", "configs"):
+        return known[stem]
     raise ConfigError(
         f"there is no configuration {name}: no such file, and no recipe of that name ({', '.join(known)}); "
         f"`mdpo configs` lists the recipes"

@@ -9,12 +9,13 @@ from pathlib import Path
 from eval import Problem, load_benchmark
 from mdpo import gsm8k
 from mdpo.checkpoint import load_model, load_tokenizer, resolve_checkpoint
-from mdpo.config import ProblemsConfig, SFTConfig
+from mdpo.config import Config, ProblemsConfig, SFTConfig
 from mdpo.demonstration import Demonstration, read_demonstrations
 from mdpo.dtypes import torch_dtype
 from mdpo.errors import DataError
 from mdpo.quickstart.policy import save_fresh_policy
 from mdpo.quickstart.problems import generate_demonstrations, generate_problems
+from mdpo.tables import open_table
 from sandbox import Limits, Sandbox
 
 QUICKSTART = "quickstart"
@@ -30,16 +31,32 @@ def load_problems(source: ProblemsConfig, seed: int) -> list[Problem]:
 
     Raises:
         eval.EvalError: The benchmark is unknown, its file is missing, or the hub does not answer.
+        DataError: One file is named for several benchmarks.
     """
     if source.benchmark == QUICKSTART:
         return generate_problems(source.split, source.limit or _QUICKSTART_PROBLEMS, seed)
-    problems = load_benchmark(
-        source.benchmark,
-        split=source.split,
-        path=Path(source.file).expanduser() if source.file else None,
-        columns=source.columns,
-    )
+    # A file may have any name.
+    names = [source.benchmark] if source.benchmark.endswith(".jsonl") else source.benchmark.split("+")
+    if source.file and len(names) > 1:
+        raise DataError(f"one file cannot hold {' and '.join(names)}; name one benchmark, or leave `file` out")
+    problems = [
+        problem
+        for name in names
+        for problem in load_benchmark(
+            name,
+            split=source.split,
+            path=Path(source.file).expanduser() if source.file else None,
+            columns=source.columns,
+        )
+    ]
     return random.Random(seed).sample(problems, min(source.limit or len(problems), len(problems)))
+
+
+def train_problems(config: Config) -> ProblemsConfig:
+    """The problems to learn from; the quickstart makes as many as the iterations need."""
+    if config.problems.limit is not None or config.problems.benchmark != QUICKSTART:
+        return config.problems
+    return config.problems.model_copy(update={"limit": max(1, config.iterations) * config.rollout.problems})
 
 
 def load_demonstrations(
@@ -77,6 +94,18 @@ def load_demonstrations(
     if not found:
         raise DataError(f"there are no demonstrations in {sft.demonstrations}; `sft.demonstrations` names the source")
     return found
+
+
+def holds_messages(demonstrations: str) -> bool:
+    """Whether `sft.demonstrations` names a data set of conversations, and not demonstrations of our own form.
+
+    Raises:
+        DataError: It is a file without a row.
+    """
+    if demonstrations in (QUICKSTART, "gsm8k"):
+        return False
+    path = Path(demonstrations).expanduser()
+    return path.suffix != ".jsonl" or (path.is_file() and "actions" not in open_table(demonstrations).columns)
 
 
 def place_policy(model: str, folder: Path, cache: Path, dtype: str) -> None:

@@ -1,23 +1,13 @@
-"""What every training has in common: it resumes where it was killed, and is done when its policy has its final name."""
+"""Where a training reads and writes, and with which options; nothing heavy is imported to say so."""
 
 import json
-import logging
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-import datasets
-import torch
-from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.training_args import TrainingArguments
-
-from mdpo.checkpoint import no_progress_bars
-from mdpo.errors import ConfigError, TrainingError
+Method = Literal["sft", "raft", "mdpo", "mkto", "dpo", "kto"]
+TurnWeights = Literal["dmpo", "dmpo_discounted"]
 
 
 class OnStep(Protocol):
@@ -29,6 +19,44 @@ class OnStep(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """Low-rank adapters (Hu et al. 2021; Dettmers et al. 2023 for the quantised base).
+
+    Attributes:
+        r: Rank.
+        alpha: Their output is scaled by alpha / r.
+        dropout: On their input.
+        target_modules: Which linear layers have one; `all-linear`: all but the output matrix.
+        quantize: Keep the frozen weights in 4 bits (NF4) while training: QLoRA, on a CUDA GPU.
+    """
+
+    r: int = 16
+    alpha: float = 32
+    dropout: float = 0.0
+    target_modules: str | Sequence[str] = "all-linear"
+    quantize: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What TRL's arguments have no name for.
+
+    Attributes:
+        nll: Coefficient of the mean cross entropy of the chosen actions (M-DPO and DPO).
+        turn_weights, gamma: DMPO's weights of the turns; `None`: all turns count alike, as in the paper.
+        micro_batch_tokens: Largest number of tokens that one backward pass covers. Left out: as many as
+            `per_device_train_batch_size` of the longest examples have. It changes memory and speed, never the result.
+        adapter: Train adapters instead of all weights.
+    """
+
+    nll: float = 0.0
+    turn_weights: TurnWeights | None = None
+    gamma: float = 0.7
+    micro_batch_tokens: int | None = None
+    adapter: Adapter | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TrainStage:
     """Where a training reads and writes.
 
@@ -37,12 +65,14 @@ class TrainStage:
         args: Arguments of TRL's configuration class, under TRL's own names.
         seed: Of the weights that are made up and of the order of the data.
         on_step: Told after every step.
+        options: What TRL's arguments have no name for.
     """
 
     folder: Path
     args: Mapping[str, Any]
     seed: int
     on_step: OnStep
+    options: TrainOptions = field(default_factory=TrainOptions)
 
     @property
     def policy(self) -> Path:
@@ -53,72 +83,6 @@ class TrainStage:
     def checkpoints(self) -> Path:
         """Where the trainer saves what it needs to resume."""
         return self.folder / "checkpoints"
-
-
-def training_arguments(
-    kind: type[TrainingArguments], stage: TrainStage, defaults: Mapping[str, Any]
-) -> TrainingArguments:
-    """TRL's configuration: our defaults, then the user's arguments, then what the stage decides.
-
-    Raises:
-        ConfigError: TRL does not know an argument, or refuses a value.
-    """
-    decided = {
-        "output_dir": str(stage.checkpoints),
-        "seed": stage.seed,
-        "report_to": "none",
-        "disable_tqdm": True,
-        # Ids come prepared; a sequence that is too long was dropped and counted, never cut.
-        "max_length": None,
-        "remove_unused_columns": True,
-    }
-    taken = sorted(set(decided) & set(stage.args))
-    if taken:
-        raise ConfigError(f"`args.{taken[0]}` is decided by mdpo; remove it from the configuration")
-    general = {
-        "logging_steps": 1,
-        "logging_first_step": True,
-        "save_total_limit": 2,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "use_cpu": not torch.cuda.is_available(),
-        "bf16": torch.cuda.is_available(),
-        "gradient_checkpointing": torch.cuda.is_available(),
-    }
-    try:
-        return kind(**{**general, **defaults, **stage.args, **decided})
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"the trainer's arguments are not accepted: {error}; see TRL's {kind.__name__}") from error
-
-
-def run_training(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, stage: TrainStage) -> Path:
-    """Train from the last complete checkpoint, or from the start, and save the policy under its final name.
-
-    Returns:
-        The folder of the policy.
-
-    Raises:
-        TrainingError: The loss is not a number; the policy is not saved.
-    """
-    for callback in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(callback)
-    trainer.add_callback(_Report(stage.on_step))
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(stage.checkpoints))
-    _check_finite(trainer.state)
-    if trainer.is_world_process_zero():
-        (stage.folder / "training.json").write_text(json.dumps(trainer.state.log_history, indent=1))
-    partial = stage.folder / "policy.partial"
-    if trainer.is_world_process_zero():
-        shutil.rmtree(partial, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-    trainer.save_model(str(partial))
-    if trainer.is_world_process_zero():
-        tokenizer.save_pretrained(partial)
-        (partial / "training_args.bin").unlink(missing_ok=True)
-        partial.replace(stage.policy)
-        # The optimizer's state is several times the policy; nothing needs it any more.
-        shutil.rmtree(stage.checkpoints, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-    return stage.policy
 
 
 def last_complete_checkpoint(folder: Path) -> str | None:
@@ -134,43 +98,3 @@ def last_complete_checkpoint(folder: Path) -> str | None:
             continue
         return str(path)
     return None
-
-
-class _Report(TrainerCallback):  # type: ignore[misc]
-    """Hands the trainer's progress to `on_step`."""
-
-    def __init__(self, on_step: OnStep) -> None:
-        self._on_step = on_step
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        last = state.log_history[-1] if state.log_history else {}
-        self._on_step(state.global_step, state.max_steps, last)
-
-
-def _check_finite(state: TrainerState) -> None:
-    losses = [row["loss"] for row in state.log_history if "loss" in row]
-    if losses and not all(torch.isfinite(torch.tensor(losses))):
-        raise TrainingError("the loss is not a finite number; lower `args.learning_rate` and run it again")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the libraries' own bars and notices off the terminal while they train: progress is shown by `on_step`."""
-    before = os.environ.get("TQDM_DISABLE")
-    logger = logging.getLogger("transformers.trainer")
-    level = logger.level
-    bars = datasets.are_progress_bars_disabled()
-    try:
-        os.environ["TQDM_DISABLE"] = "1"
-        logger.setLevel(logging.ERROR)
-        datasets.disable_progress_bars()
-        with no_progress_bars():
-            yield
-    finally:
-        logger.setLevel(level)
-        if not bars:
-            datasets.enable_progress_bars()
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before

@@ -152,6 +152,17 @@ def test_a_column_that_is_not_there_is_an_error(tmp_path: Path, columns: dict[st
         load_benchmark(str(write(tmp_path / "a.jsonl", ROW)), columns=columns)
 
 
+def test_any_data_set_of_the_hub_is_a_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"problem": "1+1?", "gold": "2", "source": ""}]
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, split: rows if split == "train" else None)
+    columns = {"question": "problem", "answer": "gold"}
+    (problem,) = load_benchmark("some-org/sums.v2", split="train", columns=columns)
+    assert problem == Problem("sums.v2/train/0", "1+1?", "2", "sums.v2")
+    with pytest.raises(BenchmarkError, match=r"some-org/sums\.v2, train, row 0 lacks question, answer"):
+        load_benchmark("some-org/sums.v2", split="train")
+    assert benchmark_origin("some-org/sums.v2", split="train") == "some-org/sums.v2 on the hub, train"
+
+
 @pytest.mark.parametrize("name", ["MATH-500", "math500", "Math_500"])
 def test_a_benchmark_has_one_name_however_it_is_spelt(name: str) -> None:
     assert benchmark_name(name) == "math500"

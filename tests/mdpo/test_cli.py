@@ -66,6 +66,7 @@ ERRORS: list[tuple[list[str], int, str]] = [
     (["eval", "audit", "p.jsonl", "--golds", "gsm8k"], 2, "give one of them"),
     (["eval", "--model", "broken", "--benchmark", "quickstart", *ENGINE], 1, "broken"),
     (["train", "--model", POLICY, "--data", "none.jsonl", "--out", "o"], 1, "make one with `mdpo pairs"),
+    (["train", "--model", POLICY, "--data", "q.jsonl", "--out", "o"], 1, "pairs of conversations (chosen, rejected)"),
     (["train", "--model", POLICY, "--data", "p.jsonl", "--out", "o", "beta"], 2, "write name=value"),
 ]
 # One interpreter for all of them: importing torch takes longer than every error together.
@@ -92,6 +93,7 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
     (folder / "broken").mkdir()
     (folder / "broken" / "config.json").write_text("{}")
     (folder / "p.jsonl").write_text("")
+    (folder / "q.jsonl").write_text('{"question": "Q"}\n')
     done = subprocess.run(
         [sys.executable, "-c", IN_TURN],
         cwd=folder,

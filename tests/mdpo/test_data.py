@@ -1,15 +1,21 @@
 import asyncio
-import doctest
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-import mdpo.data
 from eval import Problem
 from mdpo.chat import ChatFormat, ObservationRole
-from mdpo.data import IGNORE, PairCollator, demonstration_ids, pair_dataset, sft_dataset, trajectory_dataset
+from mdpo.data import (
+    IGNORE,
+    demonstration_ids,
+    kto_dataset,
+    pair_dataset,
+    right_trajectories,
+    sft_dataset,
+    trajectory_dataset,
+)
 from mdpo.demonstration import Demonstration
 from mdpo.engines.base import Completion, SamplingParams
 from mdpo.errors import TrainingError
@@ -22,28 +28,51 @@ from sandbox import Sandbox
 PAIR = Pair("p", 0, 1, [1, 2], [3, 4, 5, 6], [1, 0, 0, 1], [7, 8], [1, 1])
 
 
-def test_a_batch_holds_all_chosen_then_all_rejected_and_masks_what_was_not_sampled() -> None:
-    other = {"prompt_ids": [9], "chosen_ids": [8], "chosen_mask": [1], "rejected_ids": [7, 7], "rejected_mask": [1, 0]}
+OTHER = Pair("q", 0, 1, [9], [8], [1], [5, 5], [1, 0])
+
+
+def test_a_pair_keeps_its_ids_and_its_action_masks() -> None:
     rows, _ = pair_dataset([PAIR], max_length=100)
-    batch = PairCollator(pad_token_id=6)([rows[0], other])
-    assert batch["input_ids"].tolist() == [
-        [1, 2, 3, 4, 5, 6],  # prompt + chosen
-        [9, 8, 6, 6, 6, 6],  # other prompt + chosen
-        [1, 2, 7, 8, 6, 6],  # prompt + rejected
-        [9, 7, 7, 6, 6, 6],  # other prompt + rejected
-    ]
-    # The padding token is also a sampled token: neither mask is inferred from ids.
-    assert batch["attention_mask"].sum(dim=1).tolist() == [6, 2, 4, 3]
-    assert batch["completion_mask"].tolist() == [
-        [0, 0, 1, 0, 0, 1],
-        [0, 1, 0, 0, 0, 0],
-        [0, 0, 1, 1, 0, 0],
-        [0, 1, 0, 0, 0, 0],
-    ]
+    assert rows[0] == {
+        "prompt_ids": [1, 2],
+        "chosen_ids": [3, 4, 5, 6],
+        "chosen_mask": [1, 0, 0, 1],
+        "rejected_ids": [7, 8],
+        "rejected_mask": [1, 1],
+    }
 
 
-def test_the_example_in_the_docstring_is_true() -> None:
-    assert doctest.testmod(mdpo.data).failed == 0
+def test_in_a_single_turn_everything_behind_the_prompt_is_action() -> None:
+    rows, count = pair_dataset([PAIR], max_length=100, single_turn=True)
+    assert (rows[0]["chosen_mask"], rows[0]["rejected_mask"]) == ([1, 1, 1, 1], [1, 1])
+    assert (count.action, count.observation) == (6, 0)
+
+
+def test_kto_takes_both_sides_of_pairs_and_a_trajectory_of_another_problem_with_its_own_mask() -> None:
+    rows, count = kto_dataset([PAIR, OTHER], max_length=100, seed=0)
+    assert count.examples == 4
+    masks = {(3, 4, 5, 6): [1, 0, 0, 1], (7, 8): [1, 1], (8,): [1], (5, 5): [1, 0]}
+    of_first = {(3, 4, 5, 6), (7, 8)}
+    for row in rows:
+        ids, other = tuple(row["completion_ids"]), tuple(row["mismatched_ids"])
+        assert row["prompt_ids"] == ([1, 2] if ids in of_first else [9])
+        assert (row["completion_mask"], row["mismatched_mask"]) == (masks[ids], masks[other])
+        assert (ids in of_first) != (other in of_first)
+    assert {tuple(row["completion_ids"]) for row in rows if row["label"]} == {(3, 4, 5, 6), (8,)}
+
+
+def test_kto_needs_two_problems() -> None:
+    with pytest.raises(TrainingError, match="use trajectories of more problems"):
+        kto_dataset([PAIR], max_length=100, seed=0)
+
+
+def test_raft_takes_right_trajectories_only_and_not_more_than_asked_of_a_problem() -> None:
+    attempts = [Trajectory(problem, n, "q", "1", "t", [1], [Turn("a", [n], [-1.0])], "answered", "1", reward, "p", {})
+                for problem in ("p", "q") for n, reward in enumerate((1.0, 0.0, 1.0, 1.0))]  # fmt: skip
+    chosen = right_trajectories(attempts, per_problem=2, seed=0)
+    assert [t.problem_id for t in chosen] == ["p", "p", "q", "q"]
+    assert all(t.reward == 1.0 for t in chosen)
+    assert right_trajectories(attempts[::-1], per_problem=2, seed=0) == chosen
 
 
 def test_tokens_are_counted_before_training() -> None:

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
@@ -8,7 +7,6 @@ from mdpo.chat import ChatFormat
 from mdpo.checkpoint import load_model, load_tokenizer
 from mdpo.data import sft_dataset
 from mdpo.demonstration import Demonstration
-from mdpo.errors import ConfigError
 from mdpo.train.sft import train_sft
 from mdpo.train.stage import TrainStage
 
@@ -42,16 +40,3 @@ def test_the_actions_become_more_likely_and_the_policy_is_an_ordinary_checkpoint
         "tokenizer_config.json",
     ]  # fmt: skip
     assert not stage.checkpoints.exists()
-
-
-@pytest.mark.parametrize(
-    ("args", "says"),
-    [({"learning_rat": 1}, "learning_rat"), ({"output_dir": "x"}, r"`args\.output_dir` is decided by mdpo")],
-)
-def test_arguments_that_trl_does_not_take_are_named(
-    args: dict[str, object], says: str, checkpoint: Path, tokenizer: PreTrainedTokenizerFast,
-    demonstrations: list[Demonstration], tmp_path: Path,
-) -> None:  # fmt: skip
-    rows, _ = sft_dataset(demonstrations[:8], ChatFormat(tokenizer), 512)
-    with pytest.raises(ConfigError, match=says):
-        train_sft(checkpoint, rows, TrainStage(tmp_path, args, 0, lambda *_: None))

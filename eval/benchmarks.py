@@ -69,8 +69,8 @@ def load_benchmark(
     this file, else from the hub.
 
     Args:
-        name_or_path: one of `benchmark_names()`, in any of its usual spellings, the path of a `.jsonl` file, or any data
-            set of the hub as `org/name`.
+        name_or_path: one of `benchmark_names()`, in any of its usual spellings, the path of a `.jsonl` file, or any
+            data set of the hub as `org/name`.
         split: a split of the named benchmark or data set; not used for files.
         path: a JSONL file, one object a line with `question, answer` and, where known, `id, source, solution, subject,
             level`. A local copy of the hub's own rows is read too.

@@ -116,7 +116,8 @@ def training_memory(
 
     Args:
         model: Its sizes.
-        dtype: The type of frozen weights (LoRA's base), `4 bits` for QLoRA; what is trained is in float32, and computed with in 16 bit.
+        dtype: The type of frozen weights (LoRA's base), `4 bits` for QLoRA; what is trained is in float32, and computed
+            with in 16 bit.
         tokens: Of one micro-batch, at most: rows × sequences of a row × longest sequence.
         args: TRL's arguments: `optim`, `gradient_checkpointing`.
         sharding: `none` (DDP), `zero2` (optimizer and gradients are shared out) or `full` (weights too; FSDP, ZeRO-3).

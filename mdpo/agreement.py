@@ -128,10 +128,10 @@ def measure(
     model = load_policy(policy, dtype).to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     # A prompt that left no room for an action made a trajectory without a turn.
     trajectories = [trajectory for trajectory in trajectories if 1 in trajectory.completion_mask]
-    _check_ids(trajectories, int(model.get_input_embeddings().num_embeddings), str(policy))
-    by_length = sorted(trajectories, key=_length)
+    check_ids(trajectories, int(model.get_input_embeddings().num_embeddings), str(policy))
+    by_length = sorted(trajectories, key=token_count)
     trainer: list[torch.Tensor] = []
-    for batch in _batches(by_length, max_tokens):
+    for batch in batches(by_length, max_tokens):
         trainer += logprobs(model, batch)
         on_trajectories(len(batch))
     engine = [logprob for trajectory in by_length for turn in trajectory.turns for logprob in turn.action_logprobs]
@@ -148,7 +148,7 @@ def logprobs(model: PreTrainedModel, trajectories: Sequence[Trajectory]) -> list
     device = model.get_input_embeddings().weight.device
     sequences = [torch.tensor(t.prompt_ids + t.completion_ids, device=device) for t in trajectories]
     # The logits at a position are those of the token after it.
-    positions = [_sampled_positions(t).to(device) - 1 for t in trajectories]
+    positions = [sampled_positions(t).to(device) - 1 for t in trajectories]
     needed = torch.unique(torch.cat(positions))
     logits = model(
         input_ids=pad_sequence(sequences, batch_first=True),
@@ -163,30 +163,35 @@ def logprobs(model: PreTrainedModel, trajectories: Sequence[Trajectory]) -> list
     return found
 
 
-def _sampled_positions(trajectory: Trajectory) -> torch.Tensor:
+def sampled_positions(trajectory: Trajectory) -> torch.Tensor:
     """Where the sampled tokens stand in prompt and completion."""
     return len(trajectory.prompt_ids) + torch.tensor(trajectory.completion_mask).nonzero()[:, 0]
 
 
-def _length(trajectory: Trajectory) -> int:
+def token_count(trajectory: Trajectory) -> int:
+    """Its length, the prompt included."""
     return len(trajectory.prompt_ids) + len(trajectory.completion_mask)
 
 
-def _batches(by_length: Sequence[Trajectory], max_tokens: int) -> Iterator[list[Trajectory]]:
+def batches(by_length: Sequence[Trajectory], max_tokens: int) -> Iterator[list[Trajectory]]:
     """Neighbours in length together, as many as fit when they are padded."""
     batch: list[Trajectory] = []
     for trajectory in by_length:
-        if batch and _length(trajectory) * (len(batch) + 1) > max_tokens:
+        if batch and token_count(trajectory) * (len(batch) + 1) > max_tokens:
             yield batch
             batch = []
         batch.append(trajectory)
     yield batch
 
 
-def _check_ids(trajectories: Sequence[Trajectory], vocabulary: int, policy: str) -> None:
-    """Refuse what the model would fail on without saying why."""
+def check_ids(trajectories: Sequence[Trajectory], vocabulary: int, policy: str) -> None:
+    """Refuse what a model with so many rows in its embedding would fail on without saying why.
+
+    Raises:
+        DataError: There is no trajectory, or one has no prompt or an id that the model does not have.
+    """
     if not trajectories:
-        raise DataError("there is no sampled token to compare; sample trajectories first, with `mdpo rollout`")
+        raise DataError("there is no sampled token to look at; sample trajectories first, with `mdpo rollout`")
     for trajectory in trajectories:
         name = f"problem {trajectory.problem_id}, sample {trajectory.sample}"
         if not trajectory.prompt_ids:

@@ -23,13 +23,10 @@ from mdpo.processes import main_first
 from mdpo.recipe_file import parse_yaml
 from mdpo.rollout import Sampling
 from mdpo.sources import load_problems
-from mdpo.stages import (
+from mdpo.stages import chat_format, in_flight, open_agent, sample_trajectories, sandbox_limits
+from mdpo.train.stage import Method, TrainOptions, TrainStage
+from mdpo.training import (
     TRAIN_OPTIONS,
-    chat_format,
-    in_flight,
-    open_agent,
-    sample_trajectories,
-    sandbox_limits,
     show_steps,
     train_on_pairs,
     train_on_sequences,
@@ -37,7 +34,6 @@ from mdpo.stages import (
     train_on_trajectories,
     train_options,
 )
-from mdpo.train.stage import Method, TrainOptions, TrainStage
 
 _CONVERTED = Path("runs") / "converted"  # checkpoints made from GGUF files
 

@@ -3,20 +3,26 @@
 mdpo run configs/quickstart.yaml iterations=1 rollout.temperature=0.8 train.args.beta=0.05
 """
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from mdpo.config_errors import explain
 from mdpo.errors import ConfigError
-from mdpo.recipe_file import Keys, read_recipe
+from mdpo.filters import switches
+from mdpo.recipe_file import read_recipe
 
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
+# Names alone, or some names with on or off, become the whole table: a run's config.yaml shows every filter.
+Switches = Annotated[
+    dict[str, bool],
+    BeforeValidator(lambda value: switches(map(str, value)) if isinstance(value, list) else value),
+    AfterValidator(switches),
+]
 
 
 class Section(BaseModel):
@@ -204,13 +210,50 @@ class RolloutConfig(Section):
         return self
 
 
+class PoolConfig(Section):
+    """Pairs from the trajectories of earlier iterations, beside those of this one."""
+
+    share: float = Field(gt=0, lt=1)
+    """Their share of all pairs."""
+    iterations: Count = 1
+    """How many iterations back."""
+
+
+class UncertaintyConfig(Section):
+    """How the uncertainty Γ of a pair is measured, for the strategy `uncertain`."""
+
+    ridge: float = Field(default=1.0, gt=0)
+    """λ of Σ = λI + Σᵢ uᵢuᵢᵀ: the larger, the more pairs it takes before a direction counts as known."""
+    dimension: Count | None = 256
+    """A larger hidden state is projected down to so many features; null: never."""
+    batch_tokens: Count = 8192
+    """Tokens, padding included, of one forward pass."""
+
+
 class PairsConfig(Section):
     """How trajectories become pairs."""
 
+    strategy: Literal["random", "best_worst", "shortest_correct", "uncertain"] = "random"
+    """Which right and which wrong trajectory: `random` (the paper), `best_worst` by reward, `shortest_correct`, or
+    `uncertain`, of the largest Γ."""
+    ties: Literal["length", "logprob"] = "length"
+    """Among equal rewards (`best_worst`): by `length`, shorter is better; by `logprob`, likelier a token is better."""
+    length_penalty: float = Field(default=0.0, ge=0)
+    """Taken off the reward for each sampled token (`best_worst`)."""
     per_problem: Count = 1
-    """Largest number of pairs of one problem."""
-    require_call: bool = True
-    """Drop trajectories that never ran a program."""
+    """Largest number of pairs of one problem; no trajectory is in two."""
+    filters: Switches = Field(default_factory=switches)
+    """Which trajectories are left out. `{void_turn: true}` changes one of the defaults, `[void_turn]` is that one and
+    none of the others; docs/preferences.md explains each."""
+    pool: PoolConfig | None = None
+    """Pairs of earlier iterations; default: none."""
+    uncertainty: UncertaintyConfig = UncertaintyConfig()
+
+    @model_validator(mode="after")
+    def _penalty_is_used(self) -> Self:
+        if self.length_penalty and self.strategy != "best_worst":
+            raise ValueError(f"`length_penalty` ranks for strategy: best_worst, and the strategy is {self.strategy}")
+        return self
 
 
 class TrainConfig(Section):
@@ -306,7 +349,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), seed: int | None = No
     try:
         return Config.model_validate(recipe.values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, recipe.places, path)) from error
+        raise ConfigError(explain(error, Config, recipe.places, path)) from error
 
 
 def dump_config(config: Config) -> str:
@@ -322,41 +365,3 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
             yield from differences(left, right, f"{prefix}{key}.")
         elif left != right:
             yield f"{prefix}{key}: {left!r}, {right!r}"
-
-
-def _explain(error: ValidationError, places: Mapping[Keys, str], path: Path) -> str:
-    """One sentence for each error, with the key, the place, and what to do."""
-    return "; ".join(_explain_one(detail["type"], detail["loc"], detail["msg"], places, path)
-                     for detail in error.errors())  # fmt: skip
-
-
-def _explain_one(
-    kind: str, location: tuple[int | str, ...], message: str, places: Mapping[Keys, str], path: Path
-) -> str:
-    keys = tuple(str(key) for key in location)
-    name = ".".join(keys)
-    place = next((places[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in places), str(path))
-    if kind == "extra_forbidden":
-        valid = list(_fields(keys[:-1]))
-        near = difflib.get_close_matches(keys[-1], valid, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"valid are {', '.join(valid)}"
-        return f"{place}: unknown key `{name}`; {hint}"
-    if kind == "missing":
-        return f"{place}: the key `{name}` is missing"
-    return f"{place}: `{name}`: {message[0].lower() + message[1:]}"
-
-
-def _fields(keys: Keys) -> Iterator[str]:
-    """The valid keys of a section."""
-    section: type[BaseModel] = Config
-    for key in keys:
-        if not key.isdigit():
-            section = _section_of(section.model_fields[key].annotation)
-    yield from section.model_fields
-
-
-def _section_of(annotation: Any) -> type[BaseModel]:
-    """The section inside an annotation such as `SFTConfig | None` or `list[ProblemsConfig]`."""
-    if get_origin(annotation) in (Union, UnionType, list):
-        return next(_section_of(inner) for inner in get_args(annotation) if inner is not type(None))
-    return annotation  # type: ignore[no-any-return]

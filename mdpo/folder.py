@@ -4,7 +4,7 @@
     state.json       finished stages, with what they said and how long they took
     metrics.json     a list, one row for each evaluated policy and benchmark
     sft/policy/      the policy after SFT
-    iteration-1/     trajectories.jsonl  preferences.jsonl  policy/  metrics.json
+    iteration-1/     trajectories.jsonl  preferences.jsonl  policy/  metrics.json  (covariance.npz)
     eval/            the trajectories of each evaluation
     report.html      pictures, tables and trajectories
 
@@ -51,6 +51,10 @@ class RunFolder:
     def policy(self, number: int) -> Path:
         """The policy after an iteration; 0 is the one after SFT."""
         return (self.iteration(number) if number else self.sft) / "policy"
+
+    def covariance(self, number: int) -> Path:
+        """What an iteration's uncertain pairs left for the next one."""
+        return self.iteration(number) / "covariance.npz"
 
     def evaluation(self, stage: str, benchmark: str) -> Path:
         """The trajectories with which a policy was evaluated."""

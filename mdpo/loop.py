@@ -19,15 +19,15 @@ from eval import Problem
 from mdpo.collect import read_asked
 from mdpo.config import Config, ProblemsConfig, SFTConfig, TrainConfig
 from mdpo.demonstration import Demonstration, write_demonstrations
-from mdpo.display import Display
+from mdpo.display import Display, Task
 from mdpo.evaluation import evaluate
 from mdpo.evaluation_file import settings, write_record
 from mdpo.evaluation_table import decoding
 from mdpo.folder import RunFolder, open_folder, read_json, write_json
-from mdpo.launch import command_options, launch_training
+from mdpo.launch import launch_stage
+from mdpo.pairing import Origin, choose_pairs
 from mdpo.plan import Plan, Share
-from mdpo.preference import make_pairs, read_pairs, write_pairs
-from mdpo.recipes import find_accelerate_file
+from mdpo.preference import read_pairs, write_pairs
 from mdpo.rollout import Agent
 from mdpo.sources import (
     holds_messages,
@@ -38,13 +38,16 @@ from mdpo.sources import (
     train_problems,
 )
 from mdpo.stages import (
-    TRAIN_OPTIONS,
     evaluation_share,
     in_flight,
     open_agent,
     rollout_plan,
     sample_trajectories,
     sandbox_limits,
+    uncertain_strategy,
+)
+from mdpo.train.stage import TrainStage
+from mdpo.training import (
     show_steps,
     train_on_demonstrations,
     train_on_messages,
@@ -52,8 +55,8 @@ from mdpo.stages import (
     train_on_trajectories,
     train_options,
 )
-from mdpo.train.stage import TrainStage
 from mdpo.trajectory import read_trajectories
+from mdpo.uncertain import Uncertain
 
 
 class Agents:
@@ -179,7 +182,7 @@ def _sft(this: Run, sft: SFTConfig) -> str:
             data = sft.demonstrations if messages else folder / "demonstrations.jsonl"
             if not messages:
                 write_demonstrations(Path(data), demonstrations)
-            _launch(this, "sft", start, data, stage, sft, limit=sft.count)
+            launch_stage(this.config, this.display.say, "sft", start, data, stage, sft, limit=sft.count)
         elif messages:
             most, say = (sft.count, sft.max_length), this.display.say
             train_on_messages(start, config.policy, sft.demonstrations, *most, stage, say)
@@ -203,27 +206,6 @@ def _training(this: Run, title: str, folder: Path, section: SFTConfig | TrainCon
         return
     with this.display.task(title) as task:
         yield TrainStage(folder, section.args, seed, show_steps(task), options)
-
-
-def _launch(
-    this: Run,
-    method: str,
-    policy: str | Path,
-    data: str | Path,
-    stage: TrainStage,
-    section: SFTConfig | TrainConfig,
-    reference: Path | None = None,
-    **more: Any,
-) -> None:
-    """Do a stage's training in the processes that an accelerate file describes."""
-    config = this.config
-    file = find_accelerate_file(str(config.train.launch))
-    named = section.model_dump(include=set(TRAIN_OPTIONS), exclude_defaults=True)
-    options = command_options(
-        method, policy, data, stage.folder, config.policy, section.max_length, config.seed, {**stage.args, **named},
-        reference, {"threads": config.engine.threads, **more},
-    )  # fmt: skip
-    launch_training(file, options, this.display.say)
 
 
 async def _generate(this: Run, number: int, problems: list[Problem]) -> None:
@@ -304,23 +286,39 @@ def _problems_of(this: Run, number: int, problems: list[Problem]) -> list[Proble
 
 
 def _choose_pairs(this: Run, number: int) -> None:
-    """Choose an iteration's pairs."""
+    """Choose an iteration's pairs; their file is written last, so that it says that all the others are complete."""
     folder = this.folder.iteration(number)
     path = folder / "preferences.jsonl"
     # RAFT has no pairs: it takes right trajectories as they are.
     if path.exists() or this.config.train.method == "raft":
         return
-    with this.stage(f"iteration-{number} pairs") as said:
-        pairs, count = make_pairs(
-            read_trajectories(folder / "trajectories.jsonl"),
-            pairs_per_problem=this.config.pairs.per_problem,
-            max_length=this.config.train.max_length,
-            require_call=this.config.pairs.require_call,
-            seed=this.config.seed,
+    config = this.config
+    with this.stage(f"iteration-{number} pairs") as said, this.display.task(f"iteration-{number}: pairs") as task:
+        uncertain = _uncertain(this, number, task) if config.pairs.strategy == "uncertain" else None
+        earlier = [_origin(this, before) for before in range(number - 1, 0, -1)]
+        chosen = choose_pairs(
+            config.pairs, _origin(this, number), earlier, config.train.max_length, config.seed, uncertain
         )
-        write_pairs(path, pairs)
-        _add_metrics(this, number, {"pairs": str(count)})
-        said["note"] = str(count)
+        if uncertain is not None and uncertain.exploration is not None:
+            uncertain.exploration.save(this.folder.covariance(number))
+        _add_metrics(this, number, {"pairs": chosen.row()})
+        write_pairs(path, chosen.pairs)
+        said["note"] = str(chosen)
+
+
+def _origin(this: Run, number: int) -> Origin:
+    return Origin(f"iteration-{number}", this.folder.iteration(number) / "trajectories.jsonl")
+
+
+def _uncertain(this: Run, number: int, task: Task) -> Uncertain:
+    """The strategy `uncertain` with what the iterations before have learned."""
+    earlier = (this.folder.covariance(before) for before in range(number - 1, 0, -1))
+    # An iteration without a mixed problem leaves none.
+    before = next((path for path in earlier if path.exists()), None)
+    # Features of the policy after SFT in all iterations: Σ adds up vectors, and they must be of one space.
+    return uncertain_strategy(
+        this.folder.policy(0), this.config.policy.dtype, this.config.pairs.uncertainty, before, task
+    )
 
 
 def _train(this: Run, number: int) -> None:
@@ -350,7 +348,16 @@ def _learn_from_pairs(this: Run, number: int, stage: TrainStage) -> str | None:
     train, before = this.config.train, this.folder.policy(number - 1)
     reference = before if train.reference == "previous" else this.folder.policy(0)
     if train.launch is not None:
-        _launch(this, train.method, before, stage.folder / "preferences.jsonl", stage, train, reference)
+        launch_stage(
+            this.config,
+            this.display.say,
+            train.method,
+            before,
+            stage.folder / "preferences.jsonl",
+            stage,
+            train,
+            reference,
+        )
     else:
         dtype, say = this.config.policy.dtype, this.display.say
         train_on_pairs(before, reference, dtype, pairs, train.max_length, stage, say, train.method)
@@ -366,7 +373,7 @@ def _learn_from_right_ones(this: Run, number: int, stage: TrainStage) -> str | N
     most, length = config.pairs.per_problem, config.train.max_length
     if config.train.launch is not None:
         data = stage.folder / "trajectories.jsonl"
-        _launch(this, "raft", before, data, stage, config.train, per_problem=most)
+        launch_stage(this.config, this.display.say, "raft", before, data, stage, config.train, per_problem=most)
     else:
         train_on_trajectories(before, config.policy.dtype, right, most, length, stage, this.display.say)
     return f"trained on right trajectories, up to {most} of a problem"

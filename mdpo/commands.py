@@ -169,7 +169,7 @@ def train_policy(
     out.mkdir(parents=True, exist_ok=True)
     if (out / "policy").exists():
         raise ConfigError(f"{out / 'policy'} exists already; choose another --out, or remove it to train again")
-    options, arguments = _split_options(method, dict(_argument(text) for text in args))
+    options, arguments = split_options(method, dict(_argument(text) for text in args))
     chat, most, say = chat_format(policy, policy_config(talk)), lessons.max_length, display.say
     with display.task(f"{method} on {lessons.data}") as task:
         stage = TrainStage(out, arguments, seed, show_steps(task), options)
@@ -184,7 +184,7 @@ def train_policy(
         return train_on_pairs(policy, resolved, talk.dtype, lesson.pairs(), most, stage, say, method)
 
 
-def _split_options(method: Method, values: dict[str, Any]) -> tuple[TrainOptions, dict[str, Any]]:
+def split_options(method: Method, values: dict[str, Any]) -> tuple[TrainOptions, dict[str, Any]]:
     """What the section `train` (or `sft`) of a recipe has a key for, and TRL's own arguments."""
     section = SFTConfig if method == "sft" else TrainConfig
     known = {name: values.pop(name) for name in sorted({*section.model_fields} & {*TRAIN_OPTIONS} & {*values})}

@@ -23,13 +23,10 @@ from mdpo.processes import main_first
 from mdpo.recipe_file import parse_yaml
 from mdpo.rollout import Sampling
 from mdpo.sources import load_problems
-from mdpo.stages import (
+from mdpo.stages import chat_format, in_flight, open_agent, sample_trajectories, sandbox_limits
+from mdpo.train.stage import Method, TrainOptions, TrainStage
+from mdpo.training import (
     TRAIN_OPTIONS,
-    chat_format,
-    in_flight,
-    open_agent,
-    sample_trajectories,
-    sandbox_limits,
     show_steps,
     train_on_pairs,
     train_on_sequences,
@@ -37,7 +34,6 @@ from mdpo.stages import (
     train_on_trajectories,
     train_options,
 )
-from mdpo.train.stage import Method, TrainOptions, TrainStage
 
 _CONVERTED = Path("runs") / "converted"  # checkpoints made from GGUF files
 
@@ -173,7 +169,7 @@ def train_policy(
     out.mkdir(parents=True, exist_ok=True)
     if (out / "policy").exists():
         raise ConfigError(f"{out / 'policy'} exists already; choose another --out, or remove it to train again")
-    options, arguments = _split_options(method, dict(_argument(text) for text in args))
+    options, arguments = split_options(method, dict(_argument(text) for text in args))
     chat, most, say = chat_format(policy, policy_config(talk)), lessons.max_length, display.say
     with display.task(f"{method} on {lessons.data}") as task:
         stage = TrainStage(out, arguments, seed, show_steps(task), options)
@@ -188,7 +184,7 @@ def train_policy(
         return train_on_pairs(policy, resolved, talk.dtype, lesson.pairs(), most, stage, say, method)
 
 
-def _split_options(method: Method, values: dict[str, Any]) -> tuple[TrainOptions, dict[str, Any]]:
+def split_options(method: Method, values: dict[str, Any]) -> tuple[TrainOptions, dict[str, Any]]:
     """What the section `train` (or `sft`) of a recipe has a key for, and TRL's own arguments."""
     section = SFTConfig if method == "sft" else TrainConfig
     known = {name: values.pop(name) for name in sorted({*section.model_fields} & {*TRAIN_OPTIONS} & {*values})}

@@ -3,18 +3,17 @@
 mdpo run configs/quickstart.yaml iterations=1 rollout.temperature=0.8 train.args.beta=0.05
 """
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from mdpo.config_errors import explain
 from mdpo.errors import ConfigError
 from mdpo.filters import switches
-from mdpo.recipe_file import Keys, read_recipe
+from mdpo.recipe_file import read_recipe
 
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
@@ -350,7 +349,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), seed: int | None = No
     try:
         return Config.model_validate(recipe.values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, recipe.places, path)) from error
+        raise ConfigError(explain(error, Config, recipe.places, path)) from error
 
 
 def dump_config(config: Config) -> str:
@@ -366,41 +365,3 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
             yield from differences(left, right, f"{prefix}{key}.")
         elif left != right:
             yield f"{prefix}{key}: {left!r}, {right!r}"
-
-
-def _explain(error: ValidationError, places: Mapping[Keys, str], path: Path) -> str:
-    """One sentence for each error, with the key, the place, and what to do."""
-    return "; ".join(_explain_one(detail["type"], detail["loc"], detail["msg"], places, path)
-                     for detail in error.errors())  # fmt: skip
-
-
-def _explain_one(
-    kind: str, location: tuple[int | str, ...], message: str, places: Mapping[Keys, str], path: Path
-) -> str:
-    keys = tuple(str(key) for key in location)
-    name = ".".join(keys)
-    place = next((places[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in places), str(path))
-    if kind == "extra_forbidden":
-        valid = list(_fields(keys[:-1]))
-        near = difflib.get_close_matches(keys[-1], valid, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"valid are {', '.join(valid)}"
-        return f"{place}: unknown key `{name}`; {hint}"
-    if kind == "missing":
-        return f"{place}: the key `{name}` is missing"
-    return f"{place}: `{name}`: {message[0].lower() + message[1:]}"
-
-
-def _fields(keys: Keys) -> Iterator[str]:
-    """The valid keys of a section."""
-    section: type[BaseModel] = Config
-    for key in keys:
-        if not key.isdigit():
-            section = _section_of(section.model_fields[key].annotation)
-    yield from section.model_fields
-
-
-def _section_of(annotation: Any) -> type[BaseModel]:
-    """The section inside an annotation such as `SFTConfig | None` or `list[ProblemsConfig]`."""
-    if get_origin(annotation) in (Union, UnionType, list):
-        return next(_section_of(inner) for inner in get_args(annotation) if inner is not type(None))
-    return annotation  # type: ignore[no-any-return]

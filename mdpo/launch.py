@@ -16,8 +16,11 @@ from typing import Any
 
 from rich.markup import escape
 
-from mdpo.config import PolicyConfig
+from mdpo.config import Config, PolicyConfig, SFTConfig, TrainConfig
 from mdpo.errors import TrainingError
+from mdpo.recipes import find_accelerate_file
+from mdpo.train.stage import TrainStage
+from mdpo.training import TRAIN_OPTIONS
 
 
 def command_options(
@@ -76,3 +79,40 @@ def launch_training(accelerate_file: Path, options: Sequence[str], say: Callable
             f"the training that accelerate launch started with {accelerate_file} ended with exit status "
             f"{done.returncode}; its own messages are above. The same command goes on from its last checkpoint"
         )
+
+
+def launch_stage(
+    config: Config,
+    say: Callable[[str], None],
+    method: str,
+    policy: str | Path,
+    data: str | Path,
+    stage: TrainStage,
+    section: SFTConfig | TrainConfig,
+    reference: Path | None = None,
+    **more: Any,
+) -> None:
+    """Do a stage of a run in the processes that the recipe's `train.launch` describes.
+
+    Args:
+        config: The recipe.
+        say: Told the command.
+        method: The loss.
+        policy: The checkpoint to start from.
+        data: What it learns from.
+        stage: Where it writes.
+        section: The recipe's section of this stage.
+        reference: π_ref, for the methods that have one.
+        more: Further options of `mdpo train`.
+
+    Raises:
+        ConfigError: There is no such accelerate file.
+        TrainingError: The training did not end well.
+    """
+    file = find_accelerate_file(str(config.train.launch))
+    named = section.model_dump(include=set(TRAIN_OPTIONS), exclude_defaults=True)
+    options = command_options(
+        method, policy, data, stage.folder, config.policy, section.max_length, config.seed, {**stage.args, **named},
+        reference, {"threads": config.engine.threads, **more},
+    )  # fmt: skip
+    launch_training(file, options, say)

@@ -67,7 +67,7 @@ class Lesson:
                 self.trajectories(),
                 pairs_per_problem=self._lessons.per_problem,
                 max_length=self._lessons.max_length,
-                filters={"without_a_call": self._lessons.require_call},
+                filters=self._lessons.filters(),
                 seed=self._seed,
             )
             self._say(str(count))

@@ -24,11 +24,10 @@ from mdpo.evaluation import evaluate
 from mdpo.evaluation_file import settings, write_record
 from mdpo.evaluation_table import decoding
 from mdpo.folder import RunFolder, open_folder, read_json, write_json
-from mdpo.launch import command_options, launch_training
+from mdpo.launch import launch_stage
 from mdpo.pairing import Origin, choose_pairs
 from mdpo.plan import Plan, Share
 from mdpo.preference import read_pairs, write_pairs
-from mdpo.recipes import find_accelerate_file
 from mdpo.rollout import Agent
 from mdpo.sources import (
     holds_messages,
@@ -39,22 +38,23 @@ from mdpo.sources import (
     train_problems,
 )
 from mdpo.stages import (
-    TRAIN_OPTIONS,
     evaluation_share,
     in_flight,
     open_agent,
     rollout_plan,
     sample_trajectories,
     sandbox_limits,
+    uncertain_strategy,
+)
+from mdpo.train.stage import TrainStage
+from mdpo.training import (
     show_steps,
     train_on_demonstrations,
     train_on_messages,
     train_on_pairs,
     train_on_trajectories,
     train_options,
-    uncertain_strategy,
 )
-from mdpo.train.stage import TrainStage
 from mdpo.trajectory import read_trajectories
 from mdpo.uncertain import Uncertain
 
@@ -182,7 +182,7 @@ def _sft(this: Run, sft: SFTConfig) -> str:
             data = sft.demonstrations if messages else folder / "demonstrations.jsonl"
             if not messages:
                 write_demonstrations(Path(data), demonstrations)
-            _launch(this, "sft", start, data, stage, sft, limit=sft.count)
+            launch_stage(this.config, this.display.say, "sft", start, data, stage, sft, limit=sft.count)
         elif messages:
             most, say = (sft.count, sft.max_length), this.display.say
             train_on_messages(start, config.policy, sft.demonstrations, *most, stage, say)
@@ -206,27 +206,6 @@ def _training(this: Run, title: str, folder: Path, section: SFTConfig | TrainCon
         return
     with this.display.task(title) as task:
         yield TrainStage(folder, section.args, seed, show_steps(task), options)
-
-
-def _launch(
-    this: Run,
-    method: str,
-    policy: str | Path,
-    data: str | Path,
-    stage: TrainStage,
-    section: SFTConfig | TrainConfig,
-    reference: Path | None = None,
-    **more: Any,
-) -> None:
-    """Do a stage's training in the processes that an accelerate file describes."""
-    config = this.config
-    file = find_accelerate_file(str(config.train.launch))
-    named = section.model_dump(include=set(TRAIN_OPTIONS), exclude_defaults=True)
-    options = command_options(
-        method, policy, data, stage.folder, config.policy, section.max_length, config.seed, {**stage.args, **named},
-        reference, {"threads": config.engine.threads, **more},
-    )  # fmt: skip
-    launch_training(file, options, this.display.say)
 
 
 async def _generate(this: Run, number: int, problems: list[Problem]) -> None:
@@ -369,7 +348,16 @@ def _learn_from_pairs(this: Run, number: int, stage: TrainStage) -> str | None:
     train, before = this.config.train, this.folder.policy(number - 1)
     reference = before if train.reference == "previous" else this.folder.policy(0)
     if train.launch is not None:
-        _launch(this, train.method, before, stage.folder / "preferences.jsonl", stage, train, reference)
+        launch_stage(
+            this.config,
+            this.display.say,
+            train.method,
+            before,
+            stage.folder / "preferences.jsonl",
+            stage,
+            train,
+            reference,
+        )
     else:
         dtype, say = this.config.policy.dtype, this.display.say
         train_on_pairs(before, reference, dtype, pairs, train.max_length, stage, say, train.method)
@@ -385,7 +373,7 @@ def _learn_from_right_ones(this: Run, number: int, stage: TrainStage) -> str | N
     most, length = config.pairs.per_problem, config.train.max_length
     if config.train.launch is not None:
         data = stage.folder / "trajectories.jsonl"
-        _launch(this, "raft", before, data, stage, config.train, per_problem=most)
+        launch_stage(this.config, this.display.say, "raft", before, data, stage, config.train, per_problem=most)
     else:
         train_on_trajectories(before, config.policy.dtype, right, most, length, stage, this.display.say)
     return f"trained on right trajectories, up to {most} of a problem"

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mdpo.errors import ConfigError
+from mdpo.filters import switches
 
 Split = Literal["train", "test"]
 
@@ -118,7 +119,13 @@ class Lessons:
     per_problem: Annotated[
         int, typer.Option(min=1, help="From trajectories: largest number of pairs of one problem.")
     ] = 1
-    require_call: Annotated[bool, typer.Option(help="From trajectories: drop those that never ran a program.")] = True
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(help="From trajectories: switch a filter on, e.g. void_turn; docs/preferences.md lists them."),
+    ] = None
+    no_filter: Annotated[
+        list[str] | None, typer.Option(help="From trajectories: switch a filter off, e.g. repeated.")
+    ] = None
     max_length: Annotated[int, typer.Option(min=1, help="Drop longer examples, in tokens.")] = 2048
     limit: Annotated[int | None, typer.Option(min=1, help="For SFT: take only the first so many.")] = None
 
@@ -129,6 +136,17 @@ class Lessons:
             ConfigError: An option is not of the form ours=theirs.
         """
         return dict(split_option(text, "column", "ours=theirs") for text in self.column or ())
+
+    def filters(self) -> dict[str, bool]:
+        """The filters of trajectories, by name.
+
+        Raises:
+            ConfigError: There is no filter of a name.
+        """
+        try:
+            return switches({**dict.fromkeys(self.filter or (), True), **dict.fromkeys(self.no_filter or (), False)})
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@
 Ids and masks of the first two are taken as they are; conversations are encoded by their roles (`mdpo.conversations`).
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,7 +106,7 @@ def paired(table: Table, encoder: Encoder, dropped: Dropped) -> Iterator[Pair]:
     """Pairs of conversations as pairs of ids; what cannot be used is counted."""
     _check_lists(table, ("chosen", "rejected"))
 
-    def read(row: Row, place: str) -> Pair:
+    def read(row: Row) -> Pair:
         prompt = _prompt(row)
         sides = [[*prompt, *_messages(row, name)] for name in ("chosen", "rejected")]
         chosen, rejected = (encoder.encode(side, len(prompt)) for side in sides)
@@ -114,7 +115,8 @@ def paired(table: Table, encoder: Encoder, dropped: Dropped) -> Iterator[Pair]:
         if chosen == rejected:
             raise Unfit("chosen and rejected are the same")
         common = common_length(chosen.prompt_ids, rejected.prompt_ids)
-        return Pair(place, 0, 1, chosen.prompt_ids[:common], *_after(chosen, common), *_after(rejected, common))
+        problem = _problem(_asked(sides[0], len(prompt)))
+        return Pair(problem, 0, 1, chosen.prompt_ids[:common], *_after(chosen, common), *_after(rejected, common))
 
     return _each(table, read, dropped)
 
@@ -123,11 +125,12 @@ def labelled(table: Table, encoder: Encoder, dropped: Dropped) -> Iterator[Singl
     """Labelled conversations as ids with their label; what cannot be used is counted."""
     _check_lists(table, ("prompt", "completion"))
 
-    def read(row: Row, place: str) -> Single:
+    def read(row: Row) -> Single:
         if not isinstance(row.get("label"), bool):
             raise Unfit("a label that is neither true nor false", repr(row.get("label")))
         made = _completed(row, encoder)
-        return Single(place, bool(row["label"]), made.prompt_ids, made.completion_ids, made.completion_mask)
+        problem = _problem(_messages(row, "prompt"))
+        return Single(problem, bool(row["label"]), made.prompt_ids, made.completion_ids, made.completion_mask)
 
     return _each(table, read, dropped)
 
@@ -137,19 +140,18 @@ def conversations(table: Table, form: Form, encoder: Encoder, dropped: Dropped) 
     whole = form.name == "conversations"
     _check_lists(table, ("messages",) if whole else ("prompt", "completion"))
 
-    def read(row: Row, place: str) -> Encoded:
+    def read(row: Row) -> Encoded:
         return encoder.encode(_messages(row, "messages")) if whole else _completed(row, encoder)
 
     return _each(table, read, dropped)
 
 
-def _each(table: Table, read: Callable[[Row, str], _Made], dropped: Dropped) -> Iterator[_Made]:
+def _each(table: Table, read: Callable[[Row], _Made], dropped: Dropped) -> Iterator[_Made]:
     for number, row in enumerate(table.read()):
-        place = f"{table.name}, row {number}"
         try:
-            made = read(row, place)
+            made = read(row)
         except Unfit as why:
-            dropped.add(why, place)
+            dropped.add(why, f"{table.name}, row {number}")
             continue
         yield made
 
@@ -194,6 +196,11 @@ def _asked(messages: Sequence[Mapping[str, Any]], given: int) -> list[Mapping[st
     """The messages before the first action."""
     first = next(n for n, message in enumerate(messages) if n >= given and message["role"] == ASSISTANT)
     return list(messages[:first])
+
+
+def _problem(asked: Sequence[Mapping[str, Any]]) -> str:
+    """What tells one problem from another: KTO compares a prompt with what was said to a different one."""
+    return json.dumps(list(asked), ensure_ascii=False, default=str)
 
 
 def _after(encoded: Encoded, prompt: int) -> tuple[list[int], list[int]]:

@@ -14,7 +14,7 @@ from mdpo.checkpoint import local_path
 from mdpo.config import load_config
 from mdpo.display import Display
 from mdpo.dry_run import dry_run
-from mdpo.recipes import find_recipe
+from mdpo.recipes import find_recipe, recipes
 from tests.mdpo.test_training_data import ASKED, GOOD
 
 QUICK = ["rollout.samples=4", "iterations=2"]
@@ -129,3 +129,9 @@ def test_every_method_says_its_examples(method: str, says: str) -> None:
     fewer = ["train.args={warmup_steps: 0}"] if method == "raft" else []
     status, said = look("quickstart", [f"train.method={method}", *fewer])
     assert status == 0 and says in said
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in recipes()])
+def test_no_recipe_contradicts_itself(name: str) -> None:
+    _, said = look(name)
+    assert not [line for line in said.splitlines() if line.startswith(("error:", "warning:"))]

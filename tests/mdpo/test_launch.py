@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -9,11 +10,15 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DeepSpeedPlugin
 
-from mdpo.config import PolicyConfig
+from mdpo import launch
+from mdpo.commands import split_options
+from mdpo.config import PolicyConfig, load_config
 from mdpo.errors import ConfigError, TrainingError
 from mdpo.launch import command_options, launch_training
 from mdpo.recipe_file import parse_yaml
-from mdpo.recipes import find_accelerate_file, recipes
+from mdpo.recipes import find_accelerate_file, find_recipe, recipes
+from mdpo.train.stage import TrainStage
+from mdpo.training import train_options
 from tests.mdpo.test_training_data import ASKED, BAD, GOOD, write
 
 FILES = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
@@ -67,6 +72,22 @@ def test_options_of_a_stage_are_those_of_the_command() -> None:
     ]
     given = dict(text.split("=", 1) for text in options if "=" in text)
     assert {name: parse_yaml(value) for name, value in given.items()} == args
+
+
+def test_a_stage_is_launched_with_all_that_its_section_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command: list[str] = []
+    monkeypatch.setattr(launch.subprocess, "run", lambda *given, check: command.extend(given[0]) or Mock(returncode=0))
+    changed = ["train.launch=zero3", "train.nll=0.1", "train.adapter={r: 4}", "train.method=dpo", "engine.threads=1"]
+    config = load_config(find_recipe("quickstart"), changed)
+    stage = TrainStage(tmp_path, config.train.args, 0, lambda step, steps, metrics: None)
+    launch.launch_stage(config, print, "dpo", "p", "d.jsonl", stage, config.train, Path("r"), per_problem=2)
+    assert command[1:4] == ["-m", "accelerate.commands.launch", "--config_file"]
+    assert command[4].endswith("accelerate/zero3.yaml")
+    assert command[command.index("--per-problem") + 1] == "2"
+    given = dict(text.split("=", 1) for text in command if "=" in text)
+    options, arguments = split_options("dpo", {name: parse_yaml(value) for name, value in given.items()})
+    assert options == train_options(config.train)
+    assert arguments == config.train.args
 
 
 @pytest.mark.slow

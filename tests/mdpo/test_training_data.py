@@ -11,7 +11,7 @@ import pytest
 from mdpo.chat import ChatFormat
 from mdpo.conversations import Encoder
 from mdpo.data import single_dataset
-from mdpo.errors import DataError
+from mdpo.errors import DataError, TrainingError
 from mdpo.lessons import Lesson
 from mdpo.options import Lessons
 from mdpo.preference import Pair
@@ -84,7 +84,8 @@ def test_labelled_conversations_are_for_kto(chat: ChatFormat, tmp_path: Path) ->
     assert (one.label, other.label) == (True, False)
     assert decoded(chat, one.ids, one.mask) == "Compute.<|end|>So 7.<|end|>"
     assert "1 dropped" in told[0] and "row 2: a label that is neither true nor false: 'no'" in told[0]
-    assert len(single_dataset([one, other], 100, seed=0)[0]) == 2
+    with pytest.raises(TrainingError, match=r"KTO compares problem .*How many.* with a trajectory of another problem"):
+        single_dataset([one, other], 100, seed=0)
 
 
 def test_conversations_are_for_sft(chat: ChatFormat, tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ class ChatFormat:
         self._opening: list[Message] = []
         self._opening = self._first_messages()
         self._check_system()
+        self._last_prompt: tuple[str | None, list[int]] = None, []
         self.differences = find_differences(self)
         if history == "refuse" and self.rewrites:
             raise ChatTemplateError(self._refusal())
@@ -120,7 +121,12 @@ class ChatFormat:
 
     def prompt_ids(self, question: str) -> list[int]:
         """The ids of the first prompt; they equal `apply_chat_template(…, add_generation_prompt=True)`."""
-        return self._encode(self.template.render(self.conversation(question), generate=True))
+        # All attempts at a problem follow each other.
+        asked, ids = self._last_prompt
+        if asked != question:
+            ids = self._encode(self.template.render(self.conversation(question), generate=True))
+            self._last_prompt = question, ids
+        return list(ids)
 
     def observation_ids(self, text: str, action_ids: Sequence[int]) -> list[int]:
         """The ids that follow an action when the sandbox answered `text`.

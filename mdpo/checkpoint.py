@@ -12,7 +12,7 @@ import re
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 from tokenizers.pre_tokenizers import Digits, Sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from mdpo.errors import CheckpointError, MissingExtraError
@@ -33,6 +33,8 @@ _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 # and for a hub that does not answer. They share no base class.
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, struct.error)
 
+# Differences of two configurations that do not change which weights a model has or what it computes from them.
+_BOOKKEEPING = {"_name_or_path", "dtype", "transformers_version", "use_cache"}
 
 # Values of `tokenizer.ggml.pre` whose first rule in llama.cpp (src/llama-vocab.cpp) is one pre-token for each digit.
 _DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
@@ -99,6 +101,20 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
     """
     with _loading(path), no_progress_bars():
         return AutoTokenizer.from_pretrained(path)
+
+
+def architecture(checkpoint: Path | str) -> dict[str, Any]:
+    """What its config.json says about the weights and the computation."""
+    config = AutoConfig.from_pretrained(checkpoint).to_dict()
+    return {key: value for key, value in config.items() if key not in _BOOKKEEPING and not key.endswith("_token_id")}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """What makes the weights of the one `architecture` unfit for the other, in words; `None` if nothing does."""
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            return f"{name} is {new.get(name)!r} instead of {old.get(name)!r}"
+    return None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mdpo import cli_eval, cli_rollout
+from mdpo import cli_eval, cli_pairs, cli_rollout
 from mdpo.display import Display
 from mdpo.errors import ConfigError, MdpoError
 from mdpo.options import Talk, spread
@@ -58,28 +58,7 @@ def run_command(
     print_result(folder, display.console)
 
 
-@app.command()
-def pairs(
-    trajectories: Annotated[Path, typer.Argument(help="A trajectory file.")],
-    out: Annotated[Path, typer.Option(help="The preference file to write.")],
-    per_problem: Annotated[int, typer.Option(min=1, help="Largest number of pairs of one problem.")] = 1,
-    max_length: Annotated[int, typer.Option(min=1, help="Drop longer trajectories, in tokens.")] = 2048,
-    require_call: Annotated[bool, typer.Option(help="Drop trajectories that never ran a program.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
-) -> None:
-    """Choose pairs of a right and a wrong trajectory of the same problem."""
-    from mdpo.preference import make_pairs, write_pairs
-    from mdpo.trajectory import read_trajectories
-
-    found, count = make_pairs(
-        read_trajectories(trajectories),
-        pairs_per_problem=per_problem,
-        max_length=max_length,
-        require_call=require_call,
-        seed=seed,
-    )
-    write_pairs(out, found)
-    Display().say(f"{count} in {out}")
+app.command("pairs")(cli_pairs.pairs)
 
 
 @app.command()
@@ -106,14 +85,31 @@ def train(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
-    """Write a run's report: pictures, tables and trajectories in one HTML page."""
-    from mdpo.report import print_result, write_report
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="A run directory; several are compared with the first.")],
+    trajectories: Annotated[
+        int, typer.Option(min=1, help="Largest number of trajectories of each file that the page shows.")
+    ] = 2000,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page; default: report.html in the run, or comparison.html here."),
+    ] = None,
+) -> None:
+    """Write one HTML page of a run, or of several: curves, tables, and trajectories to look through."""
+    from mdpo.report import print_result, write_comparison, write_report
 
     display = Display()
+    several = len(folders) > 1
+    page = out or (Path("comparison.html") if several else folders[0] / "report.html")
     with display.task("Writing the report"):
-        write_report(folder)
-    print_result(folder, display.console)
+        if several:
+            write_comparison(folders, page, trajectories)
+        else:
+            write_report(folders[0], trajectories, page)
+    if several:
+        display.say(f"{page} compares {len(folders)} runs")
+    else:
+        print_result(folders[0], display.console)
 
 
 @app.command()
@@ -126,11 +122,12 @@ def inspect(
     tokenizer: Annotated[
         str | None, typer.Option(help="Decode the stored ids with this checkpoint's tokenizer; default: the policy's.")
     ] = None,
+    mask: Annotated[bool, typer.Option("--mask", help="Show every token with its action mask.")] = False,
 ) -> None:
-    """Show trajectories with their mask in colour: what the policy sampled, and what was written by others."""
+    """Show trajectories turn by turn, or token by token with their mask; and whether their ids say what they say."""
     from mdpo.inspect import show
 
-    show(trajectories, Display().console, problem, sample, right, count, tokenizer)
+    show(trajectories, Display().console, problem, sample, right, count, tokenizer, mask=mask)
 
 
 @app.command()

@@ -1,7 +1,7 @@
-"""`mdpo rollout`: sample trajectories."""
+"""`mdpo rollout`: sample trajectories; compare their log-probabilities with the training model's."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -68,3 +68,28 @@ def rollout(
         f"({100 * (tally.reward or 0):.1f} %), {result.mixed:,} problems with right and wrong ones; look at one: "
         f"[bold]mdpo inspect {out}[/]"
     )
+
+
+@app.command()
+def check(
+    trajectories: Annotated[Path, typer.Argument(help="A trajectory file.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="The model that would train on them; default: the policy that the file names."),
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="The type of the weights in training.")
+    ] = "bfloat16",
+    count: Annotated[int, typer.Option(min=1, help="How many trajectories to compare, chosen by the seed.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None,
+) -> None:
+    """Compare the sampled log-probabilities with those of the training model: are these data on-policy?
+
+    The exit status is 1 if they are not.
+    """
+    display = Display()
+    with display.task("Loading torch and transformers"):
+        from mdpo.commands import check_agreement
+    if not check_agreement(trajectories, model, dtype, count, seed, threads, display):
+        raise typer.Exit(1)

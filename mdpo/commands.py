@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from eval import Problem
+from mdpo.agreement_check import check
 from mdpo.checkpoint import resolve_checkpoint
 from mdpo.collect import read_ledger
 from mdpo.config import (
@@ -68,8 +69,21 @@ def policy_config(talk: Talk) -> PolicyConfig:
 
 
 def engine_config(sampler: Sampler) -> EngineConfig:
-    """The options as a section of the configuration."""
-    return EngineConfig(kind=sampler.engine, max_rows=sampler.max_rows, tensor_parallel_size=sampler.tensor_parallel)
+    """The options as a section of the configuration.
+
+    Raises:
+        ConfigError: Servers without an address, or addresses for another engine.
+    """
+    if (sampler.engine == "server") != bool(sampler.url):
+        raise ConfigError("--engine server and --url go together, as in --engine server --url http://localhost:8000/v1")
+    return EngineConfig(
+        kind=sampler.engine,
+        urls=sampler.url or [],
+        max_rows=sampler.max_rows,
+        tensor_parallel_size=sampler.tensor_parallel,
+        data_parallel_size=sampler.data_parallel,
+        memory_share=sampler.memory_share,
+    )
 
 
 def sandbox_config(bounds: Bounds) -> SandboxConfig:
@@ -136,6 +150,16 @@ def rollout(
     problems = load_problems(problems_config(source), source.seed)
     title = f"{source.benchmark}: {len(problems)} problems"
     return sample(talk, sampler, bounds, plan, problems, title, out, display)
+
+
+def check_agreement(
+    trajectories: Path, model: str | None, dtype: str, count: int, seed: int, threads: int | None, display: Display
+) -> bool:
+    """Whether trajectories are on-policy for the policies that sampled them, or for one model."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    found = check(trajectories, model, dtype, count, seed, display, _CONVERTED)
+    return all(agreement.on_policy for agreement in found.values())
 
 
 def train_policy(

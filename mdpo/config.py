@@ -11,12 +11,19 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mdpo.errors import ConfigError
+from mdpo.filters import switches
 
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
+# Names alone, or some names with on or off, become the whole table: a run's config.yaml shows every filter.
+Switches = Annotated[
+    dict[str, bool],
+    BeforeValidator(lambda value: switches(map(str, value)) if isinstance(value, list) else value),
+    AfterValidator(switches),
+]
 Keys = tuple[str, ...]
 
 
@@ -100,12 +107,19 @@ class SFTConfig(Section):
 class EngineConfig(Section):
     """Who samples the actions."""
 
-    kind: Literal["transformers", "vllm"] = "vllm"
-    """`vllm`, or `transformers` for tiny models and machines without vLLM."""
+    kind: Literal["transformers", "vllm", "server"] = "vllm"
+    """`vllm`, `server` for servers that are running already, or `transformers` for tiny models and machines without
+    vLLM."""
+    urls: list[str] = []
+    """The servers' addresses, such as `http://localhost:8000/v1` (server)."""
     max_rows: Count = 256
-    """Largest number of requests sampled together."""
+    """Largest number of requests sampled together, at each server."""
     tensor_parallel_size: Count = 1
     """GPUs that share one copy of the model (vLLM)."""
+    data_parallel_size: Count = 1
+    """Copies of the model, each on its own GPUs (vLLM)."""
+    max_lora_rank: Count | None = None
+    """Largest rank of a LoRA adapter that is loaded into the running engine; default: none can be (vLLM)."""
     memory_share: float = Field(default=0.9, gt=0, le=1)
     """Share of a GPU's memory that the engine takes (vLLM)."""
     keep: bool = False
@@ -113,6 +127,14 @@ class EngineConfig(Section):
     and memory for both at once."""
     threads: Count | None = None
     """CPU threads of torch, in training too; one is fastest for a tiny policy."""
+
+    @model_validator(mode="after")
+    def _servers_have_addresses(self) -> Self:
+        if self.kind == "server" and not self.urls:
+            raise ValueError("the server engine needs `urls`, such as urls: [http://localhost:8000/v1]")
+        if self.kind != "server" and self.urls:
+            raise ValueError(f"`urls` are for kind: server, and the kind is {self.kind}")
+        return self
 
 
 class SandboxConfig(Section):
@@ -187,13 +209,50 @@ class RolloutConfig(Section):
         return self
 
 
+class PoolConfig(Section):
+    """Pairs from the trajectories of earlier iterations, beside those of this one."""
+
+    share: float = Field(gt=0, lt=1)
+    """Their share of all pairs."""
+    iterations: Count = 1
+    """How many iterations back."""
+
+
+class UncertaintyConfig(Section):
+    """How the uncertainty Γ of a pair is measured, for the strategy `uncertain`."""
+
+    ridge: float = Field(default=1.0, gt=0)
+    """λ of Σ = λI + Σᵢ uᵢuᵢᵀ: the larger, the more pairs it takes before a direction counts as known."""
+    dimension: Count | None = 256
+    """A larger hidden state is projected down to so many features; null: never."""
+    batch_tokens: Count = 8192
+    """Tokens, padding included, of one forward pass."""
+
+
 class PairsConfig(Section):
     """How trajectories become pairs."""
 
+    strategy: Literal["random", "best_worst", "shortest_correct", "uncertain"] = "random"
+    """Which right and which wrong trajectory: `random` (the paper), `best_worst` by reward, `shortest_correct`, or
+    `uncertain`, of the largest Γ."""
+    ties: Literal["length", "logprob"] = "length"
+    """Among equal rewards (`best_worst`): by `length`, shorter is better; by `logprob`, likelier a token is better."""
+    length_penalty: float = Field(default=0.0, ge=0)
+    """Taken off the reward for each sampled token (`best_worst`)."""
     per_problem: Count = 1
-    """Largest number of pairs of one problem."""
-    require_call: bool = True
-    """Drop trajectories that never ran a program."""
+    """Largest number of pairs of one problem; no trajectory is in two."""
+    filters: Switches = Field(default_factory=switches)
+    """Which trajectories are left out. `{void_turn: true}` changes one of the defaults, `[void_turn]` is that one and
+    none of the others; docs/preferences.md explains each."""
+    pool: PoolConfig | None = None
+    """Pairs of earlier iterations; default: none."""
+    uncertainty: UncertaintyConfig = UncertaintyConfig()
+
+    @model_validator(mode="after")
+    def _penalty_is_used(self) -> Self:
+        if self.length_penalty and self.strategy != "best_worst":
+            raise ValueError(f"`length_penalty` ranks for strategy: best_worst, and the strategy is {self.strategy}")
+        return self
 
 
 class TrainConfig(Section):

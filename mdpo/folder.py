@@ -4,7 +4,7 @@
     state.json       finished stages, with what they said and how long they took
     metrics.json     a list, one row for each evaluated policy and benchmark
     sft/policy/      the policy after SFT
-    iteration-1/     trajectories.jsonl  preferences.jsonl  policy/  metrics.json
+    iteration-1/     trajectories.jsonl  preferences.jsonl  policy/  metrics.json  (covariance.npz)
     eval/            the trajectories of each evaluation
     report.html      pictures, tables and trajectories
 
@@ -23,6 +23,9 @@ import yaml
 
 from mdpo.config import Config, differences, dump_config
 from mdpo.errors import ConfigError, DataError
+
+# A run may go on on another machine: these say where and how much at once, and not what is sampled.
+_ELSEWHERE = ("engine.urls:", "engine.max_rows:", "engine.memory_share:", "engine.keep:", "rollout.concurrency:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,10 @@ class RunFolder:
     def policy(self, number: int) -> Path:
         """The policy after an iteration; 0 is the one after SFT."""
         return (self.iteration(number) if number else self.sft) / "policy"
+
+    def covariance(self, number: int) -> Path:
+        """What an iteration's uncertain pairs left for the next one."""
+        return self.iteration(number) / "covariance.npz"
 
     def evaluation(self, stage: str, benchmark: str) -> Path:
         """The trajectories with which a policy was evaluated."""
@@ -96,7 +103,7 @@ def _claim(folder: RunFolder, config: Config) -> None:
         replace_text(folder.config, dump_config(config))
         return
     there = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    changed = list(differences(config.model_dump(), there))
+    changed = [text for text in differences(config.model_dump(), there) if not text.startswith(_ELSEWHERE)]
     if changed:
         raise ConfigError(
             f"{folder.path} holds a run with another configuration ({'; '.join(changed)} there); use another --dir, "

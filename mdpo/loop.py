@@ -18,13 +18,14 @@ import torch
 from eval import Problem
 from mdpo.collect import read_asked
 from mdpo.config import Config, ProblemsConfig
-from mdpo.display import Display
+from mdpo.display import Display, Task
 from mdpo.evaluation import evaluate
 from mdpo.evaluation_file import settings, write_record
 from mdpo.evaluation_table import decoding
 from mdpo.folder import RunFolder, open_folder, read_json, write_json
+from mdpo.pairing import Origin, choose_pairs
 from mdpo.plan import Plan, Share
-from mdpo.preference import make_pairs, read_pairs, write_pairs
+from mdpo.preference import read_pairs, write_pairs
 from mdpo.rollout import Agent
 from mdpo.sources import load_demonstrations, load_problems, place_policy, start_policy
 from mdpo.stages import (
@@ -39,9 +40,11 @@ from mdpo.stages import (
     train_on_pairs,
     train_on_trajectories,
     train_options,
+    uncertain_strategy,
 )
 from mdpo.train.stage import TrainStage
 from mdpo.trajectory import read_trajectories
+from mdpo.uncertain import Uncertain
 
 
 class Agents:
@@ -245,23 +248,39 @@ def _problems_of(this: Run, number: int, problems: list[Problem]) -> list[Proble
 
 
 def _choose_pairs(this: Run, number: int) -> None:
-    """Choose an iteration's pairs."""
+    """Choose an iteration's pairs; their file is written last, so that it says that all the others are complete."""
     folder = this.folder.iteration(number)
     path = folder / "preferences.jsonl"
     # RAFT has no pairs: it takes right trajectories as they are.
     if path.exists() or this.config.train.method == "raft":
         return
-    with this.stage(f"iteration-{number} pairs") as said:
-        pairs, count = make_pairs(
-            read_trajectories(folder / "trajectories.jsonl"),
-            pairs_per_problem=this.config.pairs.per_problem,
-            max_length=this.config.train.max_length,
-            require_call=this.config.pairs.require_call,
-            seed=this.config.seed,
+    config = this.config
+    with this.stage(f"iteration-{number} pairs") as said, this.display.task(f"iteration-{number}: pairs") as task:
+        uncertain = _uncertain(this, number, task) if config.pairs.strategy == "uncertain" else None
+        earlier = [_origin(this, before) for before in range(number - 1, 0, -1)]
+        chosen = choose_pairs(
+            config.pairs, _origin(this, number), earlier, config.train.max_length, config.seed, uncertain
         )
-        write_pairs(path, pairs)
-        _add_metrics(this, number, {"pairs": str(count)})
-        said["note"] = str(count)
+        if uncertain is not None and uncertain.exploration is not None:
+            uncertain.exploration.save(this.folder.covariance(number))
+        _add_metrics(this, number, {"pairs": chosen.row()})
+        write_pairs(path, chosen.pairs)
+        said["note"] = str(chosen)
+
+
+def _origin(this: Run, number: int) -> Origin:
+    return Origin(f"iteration-{number}", this.folder.iteration(number) / "trajectories.jsonl")
+
+
+def _uncertain(this: Run, number: int, task: Task) -> Uncertain:
+    """The strategy `uncertain` with what the iterations before have learned."""
+    earlier = (this.folder.covariance(before) for before in range(number - 1, 0, -1))
+    # An iteration without a mixed problem leaves none.
+    before = next((path for path in earlier if path.exists()), None)
+    # Features of the policy after SFT in all iterations: Σ adds up vectors, and they must be of one space.
+    return uncertain_strategy(
+        this.folder.policy(0), this.config.policy.dtype, this.config.pairs.uncertainty, before, task
+    )
 
 
 def _train(this: Run, number: int) -> None:

@@ -47,10 +47,16 @@ class Sampler:
     """Who samples the actions."""
 
     engine: Annotated[
-        Literal["transformers", "vllm"],
-        typer.Option(help="Who samples: vllm, or transformers for tiny models and no vLLM."),
+        Literal["transformers", "vllm", "server"],
+        typer.Option(help="Who samples: vllm, servers that run already, or transformers for tiny models and no vLLM."),
     ] = "vllm"
-    max_rows: Annotated[int, typer.Option(min=1, help="Largest number of requests sampled together.")] = 256
+    url: Annotated[
+        list[str] | None,
+        typer.Option(help="A server's address, such as http://localhost:8000/v1; repeat it for others (server)."),
+    ] = None
+    max_rows: Annotated[
+        int, typer.Option(min=1, help="Largest number of requests sampled together, at each server.")
+    ] = 256
     in_flight: Annotated[
         int | None,
         typer.Option(
@@ -61,6 +67,10 @@ class Sampler:
         ),
     ] = None
     tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model (vLLM).")] = 1
+    data_parallel: Annotated[int, typer.Option(min=1, help="Copies of the model, each on its own GPUs (vLLM).")] = 1
+    memory_share: Annotated[
+        float, typer.Option(min=0.05, max=1, help="Share of a GPU's memory that the engine takes (vLLM).")
+    ] = 0.9
 
 
 @dataclass(frozen=True, slots=True)

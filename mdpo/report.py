@@ -1,28 +1,25 @@
-"""What a run came to: a table at the terminal, a picture, and one HTML page."""
+"""What a run came to: a table at the terminal, a picture, and one HTML page; or several runs in one page."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from mdpo.errors import DataError
-from mdpo.folder import RunFolder, read_json, replace_text
-from mdpo.trajectory import Trajectory, read_trajectories
+from mdpo.folder import replace_text
+from mdpo.report_data import open_run, read_run, read_runs
+from mdpo.report_html import page
 
+SHOWN = 2000
 _BAR_WIDTH = 32
-_SHOWN_TRAJECTORIES = 4
 
 
 def print_result(path: Path, console: Console) -> None:
     """Print the accuracy after SFT and after each iteration, as a table with bars, and where to look next."""
-    folder = _open(path)
+    folder = open_run(path)
     for benchmark, rows in _by_benchmark(folder.metrics()).items():
         about = rows[0]
         title = f"Accuracy on {benchmark} {about['split']}, {about['problems']:,} problems, {about['decoding']}"
@@ -45,7 +42,7 @@ def print_result(path: Path, console: Console) -> None:
     first = next(iter(sorted(path.glob("iteration-*/trajectories.jsonl"))), None)
     if first is not None:
         console.print(
-            f"  [bold]mdpo inspect {first} --wrong[/]   a trajectory with its mask in colour",
+            f"  [bold]mdpo inspect {first} --wrong --mask[/]   a trajectory with its mask",
             highlight=False,
             soft_wrap=True,
         )
@@ -57,36 +54,42 @@ def print_result(path: Path, console: Console) -> None:
     )
 
 
-def write_report(path: Path) -> None:
-    """Write `accuracy.png` and `report.html` into a run directory.
+def write_report(path: Path, trajectories: int = SHOWN, out: Path | None = None) -> None:
+    """Write `accuracy.png` and the page of a run.
+
+    Args:
+        path: The run directory.
+        trajectories: Largest number of trajectories of each file that the page shows; its numbers are of all of them.
+        out: The page; default: `report.html` in the run directory.
 
     Raises:
-        DataError: It is no run directory, or nothing was evaluated yet.
+        DataError: It is no run directory, nothing was evaluated yet, a file of it cannot be read, or the page cannot
+            be written.
     """
-    folder = _open(path)
-    rows = folder.metrics()
-    figure = _figure(rows)
-    figure.savefig(path / "accuracy.png", dpi=150)
-    environment = Environment(loader=PackageLoader("mdpo"), autoescape=True)
-    html = environment.get_template("report.html.j2").render(
-        name=path.name,
-        picture=_as_data_url(figure),
-        rows=rows,
-        iterations=[(file.parent.name, read_json(file, {})) for file in sorted(path.glob("iteration-*/metrics.json"))],
-        stages=folder.stages(),
-        trajectories=_examples(path),
-        config=folder.config.read_text(encoding="utf-8"),
-    )
-    replace_text(path / "report.html", html)
+    run = read_run(path, trajectories)
+    _figure(run.rows).savefig(path / "accuracy.png", dpi=150)
+    _write(out or path / "report.html", page([run]))
 
 
-def _open(path: Path) -> RunFolder:
-    folder = RunFolder(path)
-    if not folder.config.exists():
-        raise DataError(f"{path} is no run directory: it has no config.yaml; make one with `mdpo run`")
-    if not folder.metrics():
-        raise DataError(f"nothing was evaluated in {path} yet; go on with `mdpo run … --dir {path}`")
-    return folder
+def write_comparison(paths: Sequence[Path], out: Path, trajectories: int = SHOWN) -> None:
+    """Write one page that shows several runs in the same pictures.
+
+    Args:
+        paths: Run directories; differences are to the first one.
+        out: The page.
+        trajectories: As in `write_report`.
+
+    Raises:
+        DataError: As in `write_report`, or a run is named twice.
+    """
+    _write(out, page(read_runs(paths, trajectories)))
+
+
+def _write(out: Path, text: str) -> None:
+    try:
+        replace_text(out, text)
+    except OSError as error:
+        raise DataError(f"cannot write the page {out}: {error}; name another file with --out") from error
 
 
 def _by_benchmark(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -124,20 +127,3 @@ def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
     return figure
-
-
-def _as_data_url(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _examples(path: Path) -> list[tuple[str, Trajectory]]:
-    """A few trajectories of the first and of the last iteration, right and wrong ones."""
-    files = sorted(path.glob("iteration-*/trajectories.jsonl"))
-    shown: list[tuple[str, Trajectory]] = []
-    for file in dict.fromkeys([*files[:1], *files[-1:]]):
-        for right in (False, True):
-            found = (t for t in read_trajectories(file) if (t.reward > 0.5) is right)
-            shown += [(file.parent.name, t) for t in islice(found, _SHOWN_TRAJECTORIES // 2)]
-    return shown

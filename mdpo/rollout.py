@@ -6,8 +6,10 @@ sandbox works while the engine samples. `mdpo/collect.py` runs many of them at o
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Literal
 
 from eval import Problem, check, extract_answer
@@ -87,11 +89,9 @@ async def attempt(agent: Agent, problem: Problem, sample: int, sampling: Samplin
     prompt_ids = agent.chat.prompt_ids(problem.question)
     turns: list[Turn] = []
     async with agent.session(sampling) as session:
-        conversation = _Conversation(agent, sampling, session, f"{sampling.seed} {problem.id} {sample}")
+        conversation = _Conversation(agent, sampling, session, partial(turn_seed, sampling.seed, problem.id, sample))
         stop = await conversation.run(prompt_ids, turns)
     prediction = _answer(turns[-1].action, sampling) if stop == "answered" else None
-    # Judging may take up to the checker's time limit, in a process of its own.
-    right = prediction is not None and await asyncio.to_thread(check, prediction, problem.answer)
     return Trajectory(
         problem_id=problem.id,
         sample=sample,
@@ -102,10 +102,26 @@ async def attempt(agent: Agent, problem: Problem, sample: int, sampling: Samplin
         turns=turns,
         stop_reason=stop,
         prediction=prediction,
-        reward=1.0 if right else 0.0,
+        reward=await _reward(prediction, problem.answer),
         policy=agent.policy,
         sampling=asdict(sampling),
     )
+
+
+def turn_seed(seed: int, problem_id: str, sample: int, turn: int) -> int:
+    """The seed of one action: every turn of every attempt has another one, and always the same."""
+    digest = hashlib.blake2b(f"{seed} {problem_id} {sample} {turn}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big")
+
+
+async def _reward(prediction: str | None, answer: str) -> float:
+    """1 for a right answer, else 0."""
+    if prediction is None:
+        return 0.0
+    if prediction == answer.strip() != "":
+        return 1.0  # most right answers, at no cost
+    # It may take up to the checker's time limit, in a process of its own.
+    return float(await asyncio.to_thread(check, prediction, answer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +129,13 @@ class _Conversation:
     """One attempt at work. Without a session no program is run.
 
     Attributes:
-        seed: What the seed of each turn is made from.
+        seed: The seed of a turn, from its number.
     """
 
     agent: Agent
     sampling: Sampling
     session: Session | None
-    seed: str
+    seed: Callable[[int], int]
 
     async def run(self, prompt_ids: list[int], turns: list[Turn]) -> StopReason:
         """Act, run and observe until the trajectory stops; each turn is added to `turns`."""
@@ -132,7 +148,7 @@ class _Conversation:
             completion = await self.agent.engine.generate(history, self._params(room, len(turns)))
             action = self.agent.chat.action_text(completion.token_ids)
             code = None if self.session is None else last_program(action)
-            stop = self._stop_reason(action, completion, code, room, turns)
+            stop = self._stop_reason(action, completion, code, room, len(turns))
             if stop is not None or self.session is None or code is None:
                 turns.append(Turn(action, completion.token_ids, completion.logprobs))
                 return stop or "no_code"
@@ -161,7 +177,7 @@ class _Conversation:
         )
 
     def _stop_reason(
-        self, action: str, completion: Completion, code: str | None, room: int, before: list[Turn]
+        self, action: str, completion: Completion, code: str | None, room: int, before: int
     ) -> StopReason | None:
         """Why this action ends the trajectory, `None` if its program is to be run."""
         sampling = self.sampling
@@ -172,20 +188,19 @@ class _Conversation:
             return "answered"
         if code is None:
             return "no_code"
-        if len(before) + 1 >= sampling.horizon:
+        if before + 1 >= sampling.horizon:
             return "horizon"
         # Every turn before this one ran a program.
-        return "call_limit" if sampling.max_calls is not None and len(before) >= sampling.max_calls else None
+        return "call_limit" if sampling.max_calls is not None and before >= sampling.max_calls else None
 
     def _params(self, room: int, turn: int) -> SamplingParams:
-        digest = hashlib.blake2b(f"{self.seed} {turn}".encode(), digest_size=4).digest()
         return SamplingParams(
             temperature=self.sampling.temperature,
             top_p=self.sampling.top_p,
             max_tokens=min(room, self.sampling.max_action_tokens),
             stop_token_ids=self.agent.chat.stop_ids,
             stop_strings=self.agent.chat.stop_strings if self.sampling.tool else (),
-            seed=int.from_bytes(digest, "big"),
+            seed=self.seed(turn),
         )
 
 

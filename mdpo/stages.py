@@ -14,18 +14,29 @@ from eval import Problem
 from mdpo.chat import ChatFormat
 from mdpo.checkpoint import load_tokenizer
 from mdpo.collect import collect
-from mdpo.config import EngineConfig, EvalConfig, PolicyConfig, RolloutConfig, SandboxConfig, SFTConfig, TrainConfig
+from mdpo.config import (
+    EngineConfig,
+    EvalConfig,
+    PolicyConfig,
+    RolloutConfig,
+    SandboxConfig,
+    SFTConfig,
+    TrainConfig,
+    UncertaintyConfig,
+)
 from mdpo.data import kto_dataset, pair_dataset, right_trajectories, sft_dataset, trajectory_dataset
 from mdpo.demonstration import Demonstration, read_demonstrations
 from mdpo.display import Display, Task
 from mdpo.dtypes import torch_dtype
 from mdpo.engines.base import Engine
+from mdpo.exploration import Exploration, Raw
 from mdpo.plan import Extra, Ledger, Plan, Share
 from mdpo.preference import Pair
 from mdpo.progress import Meter, MeterLog
 from mdpo.rollout import Agent, Sampling
 from mdpo.train.stage import Adapter, TrainOptions, TrainStage
 from mdpo.trajectory import Trajectory
+from mdpo.uncertain import Uncertain
 from sandbox import Limits, Sandbox
 
 
@@ -71,7 +82,8 @@ def evaluation_share(limits: RolloutConfig, config: EvalConfig, seed: int) -> Sh
 
 def in_flight(asked: int | None, engine: EngineConfig) -> int:
     """Largest number of attempts in flight: more than the engine samples together, since some wait for programs."""
-    return asked or engine.max_rows + (engine.max_rows + 1) // 2
+    rows = engine.max_rows * max(engine.data_parallel_size, len(engine.urls))
+    return asked or rows + (rows + 1) // 2
 
 
 def _bounded(config: RolloutConfig, seed: int, temperature: float, top_p: float) -> Sampling:
@@ -100,13 +112,31 @@ def chat_format(policy: str | Path, talk: PolicyConfig) -> ChatFormat:
     )
 
 
-def open_engine(policy: str | Path, dtype: torch.dtype, config: EngineConfig, context_length: int) -> Engine:
-    """Start an engine on a policy.
+async def open_engine(policy: str | Path, dtype: torch.dtype, config: EngineConfig, context_length: int) -> Engine:
+    """Start an engine on a policy, or connect to servers that sample from it.
 
     Raises:
         MissingExtraError: The engine's package is not installed.
         CheckpointError, EngineError: It does not start on this policy.
     """
+    if config.kind == "server":
+        return await _connect(policy, config, context_length)
+    return await asyncio.to_thread(_start_engine, policy, dtype, config, context_length)
+
+
+async def _connect(policy: str | Path, config: EngineConfig, context_length: int) -> Engine:
+    from mdpo.engines.server import ServerEngine
+
+    engine = await ServerEngine.connect(config.urls, context_length=context_length, max_concurrency=config.max_rows)
+    try:
+        await engine.serve(policy)
+    except BaseException:
+        await engine.close()
+        raise
+    return engine
+
+
+def _start_engine(policy: str | Path, dtype: torch.dtype, config: EngineConfig, context_length: int) -> Engine:
     if config.kind == "vllm":
         from mdpo.engines.vllm import VLLMEngine
 
@@ -115,6 +145,8 @@ def open_engine(policy: str | Path, dtype: torch.dtype, config: EngineConfig, co
             dtype=dtype,
             context_length=context_length,
             tensor_parallel_size=config.tensor_parallel_size,
+            data_parallel_size=config.data_parallel_size,
+            max_lora_rank=config.max_lora_rank,
             gpu_memory_utilization=config.memory_share,
             max_concurrency=config.max_rows,
         )
@@ -148,7 +180,7 @@ async def open_agent(
             chat = chat_format(policy, talk)
             for difference in chat.rewrites:
                 display.say(f"[yellow]note:[/] {escape(str(difference))}")
-            engine = await asyncio.to_thread(open_engine, policy, torch_dtype(talk.dtype), engine_config, max_tokens)
+            engine = await open_engine(policy, torch_dtype(talk.dtype), engine_config, max_tokens)
             stack.push_async_callback(engine.close)
             sandbox = None if limits is None else await stack.enter_async_context(Sandbox(limits))
         yield Agent(engine, chat, sandbox, str(policy))
@@ -178,7 +210,7 @@ async def sample_trajectories(
             ledger = await collect(
                 agent, problems, plan, path, concurrency=concurrency, on_trajectory=show, on_owed=owe
             )
-    return ledger, {"sampled": meter.tally.trajectories, "seconds": round(meter.seconds, 1)}
+    return ledger, {"sampled_now": meter.tally.trajectories, "seconds": round(meter.seconds, 1)}
 
 
 @asynccontextmanager
@@ -264,6 +296,34 @@ def train_on_trajectories(
     dataset, count = trajectory_dataset(right_trajectories(trajectories, per_problem, stage.seed), max_length)
     say(str(count))
     return train_sft(policy, dataset, stage, torch_dtype(dtype), RAFT_DEFAULTS)
+
+
+def uncertain_strategy(
+    policy: str | Path, dtype: str, config: UncertaintyConfig, before: Path | None, task: Task
+) -> Uncertain:
+    """The strategy `uncertain` with the features of a policy.
+
+    Args:
+        policy: Whose hidden states are compared.
+        dtype: The type of its weights, by name.
+        config: How Γ is measured.
+        before: The covariance file of the round before; `None` begins anew.
+        task: Shows how many trajectories have their features.
+    """
+    from mdpo.features import embed
+
+    def features(trajectories: Sequence[Trajectory]) -> Raw:
+        task.set(0, len(trajectories))
+        return embed(
+            trajectories,
+            policy,
+            torch_dtype(dtype),
+            dimension=config.dimension,
+            max_tokens=config.batch_tokens,
+            on_trajectories=task.advance,
+        )
+
+    return Uncertain(features, config.ridge, None if before is None else Exploration.load(before))
 
 
 def show_steps(task: Task) -> Callable[..., None]:

@@ -7,7 +7,7 @@ token ids: it follows from which list an id was stored in, `action_ids` (sampled
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -93,7 +93,9 @@ class Trajectory:
 
     def to_json(self) -> str:
         """One line of the trajectory file, without the line break."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        row = {name: getattr(self, name) for name in _FIELDS}
+        row["turns"] = [{name: getattr(turn, name) for name in _TURN_FIELDS} for turn in self.turns]
+        return json.dumps(row, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, line: str) -> Self:
@@ -112,6 +114,10 @@ class Trajectory:
             return cls(turns=turns, **row)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a trajectory: {error}") from error
+
+
+# `dataclasses.asdict` would copy every token id.
+_FIELDS, _TURN_FIELDS = (tuple(field.name for field in fields(kind)) for kind in (Trajectory, Turn))
 
 
 def read_trajectories(path: Path) -> Iterator[Trajectory]:

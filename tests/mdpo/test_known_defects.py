@@ -194,7 +194,7 @@ def test_a_failed_program_drops_a_right_trajectory_and_not_a_wrong_one(play: Pla
     right = replace(play(call_action("", "print(42)"), answer_action("42")), sample=3)
     pairs, count = make_pairs([lucky, unlucky, right])
     assert [(pair.chosen, pair.rejected) for pair in pairs] == [(3, 2)]
-    assert count.dropped == {"right after a failed call": 1}
+    assert count.dropped == {"right_after_a_failed_call": 1}
 
 
 def test_the_mask_keeps_what_was_sampled_and_nothing_of_the_template(chat: ChatFormat, play: Played) -> None:

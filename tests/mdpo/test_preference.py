@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -6,16 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdpo.errors import DataError
-from mdpo.preference import make_pairs, read_pairs, write_pairs
+from mdpo.filters import REPEATED, filter_table, switches
+from mdpo.preference import make_pairs, read_pairs, sort_out, write_pairs
+from mdpo.strategies import named_strategy
 from mdpo.trajectory import Trajectory, Turn
-
-
-def attempt(problem: str, sample: int, reward: float, action: str | None = None, status: str = "ok") -> Trajectory:
-    """One call and an answer."""
-    name = action or f"action {sample}"
-    call = Turn(name, [10 + sample, 2], [-1.0, -1.0], "print(1)", "1", [20, 21], status)
-    answer = Turn("answer", [30, 2], [-1.0, -1.0])
-    return Trajectory(problem, sample, "q", "1", "test", [1, 5], [call, answer], "answered", "1", reward, "p", {})
+from tests.mdpo.attempts import attempt
 
 
 def test_a_pair_holds_a_right_and_a_wrong_attempt_with_their_masks() -> None:
@@ -34,14 +30,14 @@ def test_problems_without_both_sides_give_no_pair_and_are_counted() -> None:
 
 def test_a_right_answer_after_a_failed_last_call_is_not_chosen_but_a_wrong_one_may_be_rejected() -> None:
     pairs, count = make_pairs([attempt("p", 0, 1.0, status="error"), attempt("p", 1, 0.0, status="error")])
-    assert (pairs, count.dropped) == ([], {"right after a failed call": 1})
+    assert (pairs, count.dropped) == ([], {"right_after_a_failed_call": 1})
 
 
 def test_trajectories_without_a_call_and_too_long_ones_are_dropped() -> None:
     silent = replace(attempt("p", 0, 1.0), turns=[Turn("answer", [30, 2], [-1.0, -1.0])])
-    assert make_pairs([silent, attempt("p", 1, 0.0)])[1].dropped == {"without a call": 1}
-    assert len(make_pairs([silent, attempt("p", 1, 0.0)], require_call=False)[0]) == 1
-    assert make_pairs([attempt("p", 0, 1.0)], max_length=7)[1].dropped == {"too long": 1}
+    assert make_pairs([silent, attempt("p", 1, 0.0)])[1].dropped == {"without_a_call": 1}
+    assert len(make_pairs([silent, attempt("p", 1, 0.0)], filters={"without_a_call": False})[0]) == 1
+    assert make_pairs([attempt("p", 0, 1.0)], max_length=7)[1].dropped == {"too_long": 1}
 
 
 def test_the_same_first_action_counts_once_on_each_side() -> None:
@@ -50,16 +46,70 @@ def test_the_same_first_action_counts_once_on_each_side() -> None:
     assert (len(pairs), count.dropped) == (1, {"repeated": 2})
 
 
-@given(rewards=st.lists(st.booleans(), max_size=8), count=st.integers(1, 4), seed=st.integers(0, 5), data=st.data())
-def test_pairs_are_valid_distinct_and_independent_of_the_order(
-    rewards: list[bool], count: int, seed: int, data: st.DataObject
+def test_near_copies_may_be_kept() -> None:
+    attempts = [attempt("p", sample, reward, action="same") for sample, reward in enumerate([1.0, 1.0, 0.0, 0.0])]
+    pairs, count = make_pairs(attempts, pairs_per_problem=5, filters={REPEATED: False})
+    assert (len(pairs), count.dropped) == (2, {})
+    assert REPEATED not in [step.name for step in count.steps]
+
+
+def test_a_filter_of_right_ones_leaves_wrong_ones_alone() -> None:
+    attempts = [attempt("p", 0, 1.0, output="None"), attempt("p", 1, 0.0, output="None")]
+    found = sort_out(attempts, {"right_after_error_or_none": True}).problems["p"]
+    assert ([t.sample for t in found.right], [t.sample for t in found.wrong]) == ([], [1])
+
+
+def test_a_trajectory_without_a_sampled_token_is_never_used() -> None:
+    nothing = replace(attempt("p", 0, 1.0), turns=[])
+    _, count = make_pairs([nothing, attempt("p", 1, 0.0)], filters=switches([]))
+    assert [(step.name, step.dropped) for step in count.steps] == [("empty", 1)]
+
+
+def test_a_pair_says_how_it_was_chosen() -> None:
+    attempts = [attempt("p", 0, 1.0, logprob=-0.5), attempt("p", 1, 0.0, words=1)]
+    [pair], _ = make_pairs(attempts, strategy=named_strategy("best_worst"), label="best_worst")
+    assert (pair.strategy, pair.origin, pair.uncertainty) == ("best_worst", None, None)
+    assert (pair.chosen_reward, pair.chosen_logprob, pair.rejected_reward, pair.rejected_logprob) == (1.0, -2.0, 0, -5)
+
+
+STATUS = st.sampled_from(["ok", "error"])
+ATTEMPTS = st.lists(st.builds(
+    attempt, st.sampled_from("ab"), st.integers(0, 9), st.sampled_from([0.0, 1.0]), st.sampled_from("xyz"), STATUS,
+    words=st.integers(0, 3), logprob=st.floats(-5, 0),
+), max_size=14, unique_by=lambda t: t.key)  # fmt: skip
+STRATEGIES = st.sampled_from(["random", "best_worst", "shortest_correct"])
+SWITCHES = st.dictionaries(st.sampled_from([*filter_table(), REPEATED]), st.booleans())
+
+
+@given(ATTEMPTS, STRATEGIES, SWITCHES, st.integers(1, 3), st.integers(0, 5), st.data())
+def test_pairs_are_right_and_wrong_ones_of_a_problem_none_twice_whatever_the_order(
+    attempts: list[Trajectory], name: str, on: dict[str, bool], most: int, seed: int, data: st.DataObject
 ) -> None:
-    attempts = [attempt("p", sample, float(right)) for sample, right in enumerate(rewards)]
-    pairs, _ = make_pairs(attempts, pairs_per_problem=count, seed=seed)
-    assert len(pairs) == min(count, sum(rewards), len(rewards) - sum(rewards))
-    assert all(rewards[pair.chosen] and not rewards[pair.rejected] for pair in pairs)
-    assert len({pair.chosen for pair in pairs} | {pair.rejected for pair in pairs}) == 2 * len(pairs)
-    assert make_pairs(data.draw(st.permutations(attempts)), pairs_per_problem=count, seed=seed)[0] == pairs
+    make = partial(
+        make_pairs, strategy=named_strategy(name), filters=on, pairs_per_problem=most, seed=seed, max_length=9
+    )
+    pairs, count = make(attempts)
+    reward = {t.key: t.reward for t in attempts}
+    assert all(reward[p.problem_id, p.chosen] == 1 and reward[p.problem_id, p.rejected] == 0 for p in pairs)
+    assert len({(p.problem_id, n) for p in pairs for n in (p.chosen, p.rejected)}) == 2 * len(pairs)
+    problems = sort_out(attempts, on, 9).problems.values()
+    assert len(pairs) == sum(min(most, len(sides.right), len(sides.wrong)) for sides in problems)
+    assert make(data.draw(st.permutations(attempts))) == (pairs, count)
+
+
+@given(ATTEMPTS, SWITCHES)
+def test_each_step_sees_what_the_one_before_kept_and_the_last_keeps_what_is_left(
+    attempts: list[Trajectory], on: dict[str, bool]
+) -> None:
+    found = sort_out(attempts, on, max_length=9)
+    steps = found.steps
+    assert steps[0].seen == len(attempts)
+    assert all(step.kept + step.dropped == step.seen and step.dropped >= 0 for step in steps)
+    assert [step.seen for step in steps[1:]] == [step.kept for step in steps[:-1]]
+    assert steps[-1].kept == sum(len(sides.right) + len(sides.wrong) for sides in found.problems.values())
+    count = found.count(0)
+    assert count.mixed == sum(sides.mixed for sides in found.problems.values())
+    assert [step.name for step in steps] == ["empty", *(name for name, is_on in switches(on).items() if is_on)]
 
 
 def test_attempts_with_different_prompts_are_refused() -> None:

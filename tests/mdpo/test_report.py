@@ -4,23 +4,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mdpo.config import Config, EvalConfig, PolicyConfig, ProblemsConfig
 from mdpo.errors import ConfigError, DataError
 from mdpo.folder import RunFolder, open_folder
-from mdpo.report import print_result, write_report
-from mdpo.trajectory import Trajectory, TrajectoryWriter, Turn
-
-TRAIN = ProblemsConfig(benchmark="quickstart", split="train")
-TEST = ProblemsConfig(benchmark="quickstart", split="test")
-CONFIG = Config(policy=PolicyConfig(model="m"), problems=TRAIN, eval=EvalConfig(problems=[TEST]))
-
-
-def row(stage: str, accuracy: float) -> dict[str, object]:
-    return {
-        "stage": stage, "benchmark": "quickstart", "split": "test", "decoding": "greedy", "problems": 100,
-        "accuracy": accuracy, "calls": 1.5,
-        "ci95": [accuracy - 0.05, accuracy + 0.05], "stop_reasons": {"answered": 100},
-    }  # fmt: skip
+from mdpo.report import print_result, write_comparison, write_report
+from tests.mdpo.report_runs import CONFIG, HOSTILE, attempt, make_run, row, write
 
 
 @pytest.fixture
@@ -28,22 +15,106 @@ def run(tmp_path: Path) -> Path:
     with open_folder(tmp_path / "run", CONFIG) as folder:
         folder.add_metrics(row("sft", 0.45))
         folder.add_metrics(row("iteration-1", 0.9))
-        hostile = Turn("<script>alert(1)</script>", [1], [-1.0], "print(1)", "<b>1</b>", [2], "ok")
-        turns = [hostile, Turn("\\boxed{1}", [3], [-1.0])]
-        trajectory = Trajectory("p", 0, "q?", "1", "t", [0], turns, "answered", "1", 1.0, "nowhere", {})
-        with TrajectoryWriter(folder.iteration(1) / "trajectories.jsonl") as writer:
-            writer.append(trajectory)
+        write(folder.iteration(1) / "trajectories.jsonl", [attempt()])
     return tmp_path / "run"
 
 
-def test_the_page_holds_the_picture_the_table_and_trajectories_and_runs_nothing_of_them(run: Path) -> None:
-    write_report(run)
-    page = (run / "report.html").read_text()
-    assert "data:image/svg+xml;base64," in page
-    assert "90.0 %" in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert "<script" not in page
-    assert (run / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+def page_of(path: Path) -> str:
+    write_report(path)
+    return (path / "report.html").read_text()
+
+
+def test_the_page_says_what_the_run_came_to_with_the_paired_difference(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "run", before=[False] * 12, after=[True] * 12))
+    assert "0.0 % right after sft, 100.0 % after iteration-1: +100.0 points, 95 % interval" in page
+    assert "p &lt; 0.001 (McNemar, exact)" in page
+    assert (tmp_path / "run" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_has_every_picture_that_the_run_has_numbers_for(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "run"))
+    for title in (
+        "Accuracy on quickstart", "Loss", "Reward margin", "KL from the reference", "Coverage", "Why attempts stopped",
+        "pass@k on the problems of the first and the last rollout", "Sampled tokens of a trajectory",
+    ):  # fmt: skip
+        assert f"<figcaption>{title}" in page
+    assert "50.0 % of 2 give pairs" in page
+
+
+def test_several_attempts_at_held_out_problems_give_pass_at_k_before_and_after(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run")
+    for stage in ("sft", "iteration-1"):
+        write(path / "eval" / f"{stage}-quickstart.jsonl", [attempt("p-1", 1), attempt("p-2", 1, right=False)])
+    page = page_of(path)
+    assert "<figcaption>pass@k on held-out problems, before and after" in page
+    assert "sft on quickstart: k = 1 50.0 %, k = 2 50.0 %" in page
+
+
+def test_a_run_without_logs_and_evaluated_trajectories_says_what_is_missing(run: Path) -> None:
+    page = page_of(run)
+    assert "eval/sft-quickstart.jsonl is not there" in page
+    assert "iteration-1/training.json is not there" in page
+    assert "there are no curves" in page
+
+
+def test_rows_of_an_old_run_need_only_what_the_pictures_need(tmp_path: Path) -> None:
+    with open_folder(tmp_path / "run", CONFIG) as folder:
+        folder.add_metrics({"stage": "sft", "benchmark": "b", "problems": 3, "accuracy": 1.0, "ci95": [0.4, 1.0]})
+        folder.add_metrics({"stage": "iteration-1", "benchmark": "b"})
+    assert "There are no trajectories to show." in page_of(tmp_path / "run")
+
+
+def test_the_page_asks_for_nothing_and_its_policy_lets_only_its_own_script_run(run: Path) -> None:
+    page = page_of(run)
+    assert "default-src 'none'; style-src 'sha256-" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/1998/Math/MathML", "")
+
+
+def test_what_a_model_wrote_never_stands_in_the_page_as_text(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "<b>run")
+    RunFolder(path).add_metrics(row("</script><img src=x><!--", 0.5))
+    write(path / "iteration-1" / "trajectories.jsonl", [attempt(question=HOSTILE, stop_reason=HOSTILE)])
+    page = page_of(path)
+    assert page.count("</script>") == page.count("<script")
+    assert not any(written in page for written in ("<img", "<!--", "<b>run"))
+
+
+def test_no_path_of_the_machine_is_in_the_page(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "run"))
+    assert str(tmp_path) not in page
+    assert "/home/somebody" not in page
+
+
+def test_what_was_left_out_is_said(tmp_path: Path) -> None:
+    write_report(make_run(tmp_path / "run"), trajectories=2, out=tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "iteration-1 rollout: 2 of 4 trajectories, those of 1 of 2 problems" in page
+
+
+def test_runs_on_the_same_problems_are_compared_in_pairs(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "a", after=[True, False]), make_run(tmp_path / "b", after=[True, True])]
+    write_comparison(runs, tmp_path / "c.html")
+    page = (tmp_path / "c.html").read_text()
+    assert "<h1>a and b</h1>" in page
+    assert "<td>b − a</td>" in page
+    assert "+50.0" in page
+
+
+def test_runs_on_other_problems_are_shown_and_not_subtracted(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", before=[True], after=[True])]
+    write_comparison(runs, tmp_path / "c.html")
+    assert "have not the same problems" in (tmp_path / "c.html").read_text()
+
+
+def test_a_run_is_not_compared_with_itself(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "a")
+    with pytest.raises(DataError, match="named twice"):
+        write_comparison([path, path / ".." / "a"], tmp_path / "c.html")
+
+
+def test_a_page_that_cannot_be_written_says_how_to_go_on(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="name another file with --out"):
+        write_report(run, out=tmp_path / "none" / "page.html")
 
 
 def test_the_terminal_shows_every_policy_with_its_interval_and_where_to_look_next(run: Path) -> None:

@@ -243,7 +243,8 @@ def _iterations(
     kind = "pairs" if config.train.method in _PAIRED else "trajectories"
     yield f"{config.iterations} × {config.train.method}", f"at most {examples:,} {kind}; {steps}; {launch.words}"
     references = {"previous": "the policy that the iteration started from", "initial": "the policy after SFT"}
-    yield "reference", references.get(config.train.reference, config.train.reference)
+    if config.train.method != "raft":
+        yield "reference", references.get(config.train.reference, config.train.reference)
 
 
 def _memory(config: Config, model: Architecture, launch: Launch) -> Iterator[tuple[str, str]]:

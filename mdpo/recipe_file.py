@@ -1,6 +1,6 @@
 """The text of a recipe: YAML, perhaps on top of another recipe, with overrides after it, and where each key stands.
 
-base: paper.yaml                # relative to this file; everything that is not said here is taken from there
+base: paper.yaml                # beside this file, or one of the package's; all that is not said here is taken from it
 policy: {model: some/model}
 train: {args: {beta: null}}     # null takes away what the base says
 """
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from mdpo.errors import ConfigError
+from mdpo.recipes import find_base
 
 Keys = tuple[str, ...]
 Values = dict[str, Any]
@@ -72,7 +73,7 @@ def _with_bases(path: Path, above: tuple[Path, ...]) -> Recipe:
         raise ConfigError(
             f"{place}: `base` is the name of one recipe, relative to this file, such as `base: paper.yaml`"
         )
-    file, chain = path.parent / base, (*above, path)
+    file, chain = find_base(base, path.parent), (*above, path)
     if file.resolve() in {other.resolve() for other in chain}:
         circle = " → ".join(str(other) for other in (*chain, file))
         raise ConfigError(f"{place}: the bases go round in a circle ({circle}); remove one of the `base` keys")

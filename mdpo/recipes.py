@@ -37,6 +37,12 @@ def find_accelerate_file(name: str) -> Path:
     )
 
 
+def find_base(name: str, beside: Path) -> Path:
+    """The file that a recipe's `base` names: relative to that recipe, or to the recipes that come with the package."""
+    files = [beside / name, *(folder / name for folder in _FOLDERS)]
+    return next((file for file in files if file.is_file()), files[0])
+
+
 def find_recipe(name: str) -> Path:
     """The file of a recipe: a path, or the name of one that comes with the package.
 

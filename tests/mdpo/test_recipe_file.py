@@ -73,3 +73,10 @@ def test_bases_that_go_round_in_a_circle_are_refused(folder: Path) -> None:
 def test_a_base_that_is_missing_or_no_name_is_refused_with_its_line(folder: Path) -> None:
     assert "line 2: `base` names" in refused(recipe(folder, "seed: 1\nbase: none.yaml\n"))
     assert "line 1: `base` is the name of one recipe" in refused(recipe(folder, "base: [a, b]\n"))
+
+
+def test_a_recipe_anywhere_may_stand_on_one_of_the_package(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("base: base/paper.yaml\npolicy: {model: org/mine}\n")
+    recipe = read_recipe(tmp_path / "mine.yaml")
+    assert recipe.values["policy"]["model"] == "org/mine"
+    assert recipe.values["train"]["args"]["beta"] == 0.1

@@ -113,7 +113,7 @@ class Single:
 
 
 def pair_dataset(pairs: Iterable[Pair], max_length: int, *, single_turn: bool = False) -> tuple[Dataset, TokenCount]:
-    """Rows of `prompt_ids`, `chosen_ids`, `chosen_mask`, `rejected_ids`, `rejected_mask` (M-DPO, DPO).
+    """Rows of `prompt_ids`, `chosen_ids`, `chosen_mask`, `rejected_ids`, `rejected_mask`, `margin` (M-DPO, DPO).
 
     A pair with a side longer than `max_length` is dropped, never cut in the middle of an action.
 
@@ -128,7 +128,7 @@ def pair_dataset(pairs: Iterable[Pair], max_length: int, *, single_turn: bool = 
         if len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)) > max_length:
             counter.too_long += 1
             continue
-        row: dict[str, Any] = {"prompt_ids": pair.prompt_ids}
+        row: dict[str, Any] = {"prompt_ids": pair.prompt_ids, "margin": pair.margin}
         for side, single in zip(("chosen", "rejected"), _singles(pair, single_turn), strict=True):
             _check_mask(single.mask, f"the {side} trajectory of problem {pair.problem_id}")
             counter.add(len(pair.prompt_ids), single.mask)

@@ -36,6 +36,7 @@ class Pair:
         chosen_reward, rejected_reward: As the checker gave them.
         chosen_logprob, rejected_logprob: Σ log π over the sampled ids, of the policy that sampled them (nats).
         uncertainty: Γ when it was chosen (`uncertain`).
+        margin: C^w − C^l, for environments whose observations are not a function of the history (paper, equation 13).
     """
 
     problem_id: str
@@ -53,6 +54,7 @@ class Pair:
     chosen_logprob: float | None = None
     rejected_logprob: float | None = None
     uncertainty: float | None = None
+    margin: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class MultiTurnDPOTrainer(StepTrainer, DPOTrainer):  # type: ignore[misc]
 
     Args:
         reference: log π_ref of the rows' action tokens.
-        margins: C^w − C^l of each row; 0 where left out.
+        margins: C^w − C^l of each row.
         nll: Coefficient of the mean cross entropy of the chosen actions.
         kwargs: Of `StepTrainer` and `DPOTrainer`.
     """
@@ -55,7 +55,7 @@ class MultiTurnDPOTrainer(StepTrainer, DPOTrainer):  # type: ignore[misc]
         "logps/rejected", "nll_loss", "reference_kl", "chosen_drift",
     )  # fmt: skip
 
-    def __init__(self, *, reference: ReferenceLogps, margins: list[float] | None, nll: float, **kwargs: Any) -> None:
+    def __init__(self, *, reference: ReferenceLogps, margins: list[float], nll: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.reference, self.margins, self.nll = reference, margins, nll
 
@@ -71,7 +71,7 @@ class MultiTurnDPOTrainer(StepTrainer, DPOTrainer):  # type: ignore[misc]
             log_ratio(ours, theirs, self.weights(sequence, device))
             for ours, theirs, sequence in zip(logps, fixed, tokens, strict=True)
         ])  # fmt: skip
-        margin = torch.tensor([self.margins[row] for row in micro.examples], device=device) if self.margins else 0.0
+        margin = torch.tensor([self.margins[row] for row in micro.examples], device=device)
         losses = m_dpo(ratios[0::2], ratios[1::2], self.args.beta, self.args.label_smoothing, margin)
         cross_entropy = -torch.stack([part.double().sum() for part in logps[0::2]]).sum()
         loss = losses.sum() / totals.examples + self.nll * cross_entropy / totals.actions[0]
@@ -105,8 +105,9 @@ def mdpo_trainer(
     """The trainer that `train_mdpo` runs, and what it is for; the arguments are the same."""
     job = Job(policy, dataset, stage, dtype, DPOConfig, DEFAULTS, SIDES)
     reference_logps = job.reference_logps(reference, job.sequences)
-    margins = list(dataset["margin"]) if "margin" in dataset.column_names else None
-    trainer = MultiTurnDPOTrainer(reference=reference_logps, margins=margins, nll=stage.options.nll, **job.common())
+    trainer = MultiTurnDPOTrainer(
+        reference=reference_logps, margins=list(dataset["margin"]), nll=stage.options.nll, **job.common()
+    )
     return trainer, job
 
 

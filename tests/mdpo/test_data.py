@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,10 @@ OTHER = Pair("q", 0, 1, [9], [8], [1], [5, 5], [1, 0])
 
 
 def test_a_pair_keeps_its_ids_and_its_action_masks() -> None:
-    rows, _ = pair_dataset([PAIR], max_length=100)
+    rows, _ = pair_dataset([replace(PAIR, margin=0.5)], max_length=100)
     assert rows[0] == {
         "prompt_ids": [1, 2],
+        "margin": 0.5,
         "chosen_ids": [3, 4, 5, 6],
         "chosen_mask": [1, 0, 0, 1],
         "rejected_ids": [7, 8],

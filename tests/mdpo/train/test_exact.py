@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_loss_and_gradient_with_label_smoothing_margins_and_cross_entropy(
 ) -> None:
     policy, reference = two_policies(tokenizer, tmp_path)
     pairs, margins = random_pairs(), [0.3, -0.2, 0.0, 1.0]
-    rows = pair_dataset(pairs, 128)[0].add_column("margin", margins)
+    rows, _ = pair_dataset([replace(pair, margin=margin) for pair, margin in zip(pairs, margins, strict=True)], 128)
     args = stage(tmp_path, TrainOptions(nll=0.7), label_smoothing=0.1)
     trainer, _ = mdpo_trainer(policy, reference, rows, args)
     expected = equation_14(pairs, smoothing=0.1, margins=margins, nll=0.7)

@@ -27,10 +27,17 @@ DAEMON = "import subprocess\nsubprocess.Popen(['sleep', '{seconds}'], start_new_
 
 def descendants(pid):
     """Process ids below `pid`."""
-    children = [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
+    children = children_of(pid)
     return children + [below for child in children for below in descendants(child)]
+
+
+def children_of(pid):
+    """Process ids right below `pid`; none if it ended since it was listed."""
+    try:
+        lists = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [int(child) for text in lists for child in text.split()]
 
 
 def alive(pids):

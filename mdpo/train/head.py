@@ -73,11 +73,14 @@ class _LogProbs(torch.autograd.Function):
     ) -> Tensor:
         rows = max(1, CHUNK.get(hidden.device.type, 2**26) // weight.shape[0])
         room = KEPT if any(ctx.needs_input_grad) else 0
+        # Under autocast the hidden states are in another type than the weights; one copy serves all chunks.
+        matrix = weight.to(hidden.dtype)
+        offset = None if bias is None else bias.to(hidden.dtype)
         result = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
         normalisers = torch.empty_like(result)
         kept = []
         for part in _parts(targets.numel(), rows):
-            logits = _logits(hidden[part], weight, bias, rule)
+            logits = _logits(hidden[part], matrix, offset, rule)
             normalisers[part] = logits.logsumexp(-1)
             result[part] = logits.gather(-1, targets[part, None]).squeeze(-1) - normalisers[part]
             room -= logits.numel()
@@ -92,15 +95,17 @@ class _LogProbs(torch.autograd.Function):
         hidden, weight, bias, targets, normalisers, *kept = ctx.saved_tensors
         wants_hidden, wants_weight, wants_bias, *_ = ctx.needs_input_grad
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        grad_weight = torch.zeros(weight.shape, dtype=weight.dtype, device=weight.device) if wants_weight else None
-        grad_bias = torch.zeros_like(bias) if wants_bias else None
         with maybe_gather_lm_head_ctx(weight, bias):
+            grad_weight = torch.zeros_like(weight) if wants_weight else None
+            grad_bias = torch.zeros_like(bias) if wants_bias else None
+            matrix = weight.to(hidden.dtype)
+            offset = None if bias is None else bias.to(hidden.dtype)
             for number, part in enumerate(_parts(targets.numel(), ctx.rows)):
-                logits = kept[number] if number < len(kept) else _logits(hidden[part], weight, bias, ctx.rule)
+                logits = kept[number] if number < len(kept) else _logits(hidden[part], matrix, offset, ctx.rule)
                 gradient = _logits_gradient(logits, normalisers[part], targets[part], upstream[part], ctx.rule)
                 gradient = gradient.to(hidden.dtype)
                 if grad_hidden is not None:
-                    grad_hidden[part] = gradient @ weight.to(hidden.dtype)
+                    grad_hidden[part] = gradient @ matrix
                 if grad_weight is not None:
                     _add_product(grad_weight, gradient.T, hidden[part])
                 if grad_bias is not None:
@@ -170,9 +175,8 @@ def _parts(count: int, rows: int) -> Iterator[slice]:
     return (slice(start, start + rows) for start in range(0, count, rows))
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, rule: LogitsRule) -> Tensor:
-    weight = weight.to(hidden.dtype)
-    return rule(torch.nn.functional.linear(hidden, weight, None if bias is None else bias.to(hidden.dtype)).float())
+def _logits(hidden: Tensor, matrix: Tensor, offset: Tensor | None, rule: LogitsRule) -> Tensor:
+    return rule(torch.nn.functional.linear(hidden, matrix, offset).float())
 
 
 def _logits_gradient(

@@ -226,3 +226,20 @@ def test_the_padding_token_may_be_the_end_of_turn(tokenizer: PreTrainedTokenizer
     job.tokenizer.pad_token = "<|end|>"
     assert trainer._pad == pad
     check(first_step(trainer), Truth(policy, reference).gradient(equation_14(pairs)))
+
+
+def test_gradient_checkpointing_changes_nothing_and_bfloat16_little(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    policy, reference = two_policies(tokenizer, tmp_path)
+    pairs = random_pairs()
+    rows, _ = pair_dataset(pairs, 128)
+    expected = Truth(policy, reference).gradient(equation_14(pairs))
+    trainer, _ = mdpo_trainer(policy, reference, rows, stage(tmp_path / "one", gradient_checkpointing=True))
+    trainer.model.gradient_checkpointing_enable()  # as `train` does
+    check(first_step(trainer), expected)
+    trainer, _ = mdpo_trainer(policy, reference, rows, stage(tmp_path / "two", bf16=True))
+    with torch.autocast("cpu", torch.bfloat16):  # as accelerate wraps the model
+        loss, gradient = first_step(trainer)
+    assert loss == pytest.approx(expected[0], rel=0.1)
+    assert relative(gradient, expected[1]) < 0.2

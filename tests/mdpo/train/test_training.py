@@ -23,7 +23,8 @@ from mdpo.train.dpo import train_mdpo
 from mdpo.train.kto import train_mkto
 from mdpo.train.sft import train_sft
 from mdpo.train.stage import Adapter, TrainOptions, TrainStage, last_complete_checkpoint
-from tests.mdpo.train.exact import Truth, random_pairs, stage, two_policies
+from tests.mdpo.conftest import tiny_llama
+from tests.mdpo.train.exact import Truth, random_pairs, save, stage, two_policies
 
 Train = Callable[[Path, Path, TrainStage], Path]
 PAIRS = random_pairs(10)
@@ -133,12 +134,12 @@ def test_adapters_are_merged_into_an_ordinary_checkpoint(tokenizer: PreTrainedTo
 def test_a_small_learning_rate_moves_the_weights_of_a_policy_in_bfloat16(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    policy, _ = two_policies(tokenizer, tmp_path)
+    policy = save(tiny_llama(0, len(tokenizer)).bfloat16(), tokenizer, tmp_path / "p")
     args = stage(tmp_path, learning_rate=4e-7, lr_scheduler_type="constant")
     trained = train_mdpo(policy, policy, pair_dataset(PAIRS, 128)[0], args, torch.bfloat16)
     before, after = (load_file(path / "model.safetensors") for path in (policy, trained))
     moved = [(after[name] != weight).float().mean() for name, weight in before.items() if "proj" in name]
-    assert min(moved) > 0.5
+    assert min(moved) > 0.9
 
 
 def test_four_bits_need_bitsandbytes_and_a_gpu(tmp_path: Path) -> None:

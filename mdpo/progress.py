@@ -10,8 +10,6 @@ from typing import Any
 from mdpo.errors import DataError
 from mdpo.trajectory import Trajectory
 
-_FAILED = "failed"
-
 
 @dataclass(slots=True)
 class Tally:
@@ -108,7 +106,7 @@ class Meter:
             f"{row['trajectories_per_second']:,.1f} a second",
             f"{row['sampled_tokens_per_second']:,.0f} tokens/s",
             f"{100 * row['reward']:.1f} % right",
-            f"{self.tally.calls:,} calls, {self.tally.failures.total():,} {_FAILED}",
+            f"{self.tally.calls:,} calls, {self.tally.failures.total():,} failed",
             f"{_duration(row['seconds_left'])} left",
         ]
         return " · ".join(parts)

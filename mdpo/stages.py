@@ -34,13 +34,12 @@ from mdpo.trajectory import Trajectory
 from mdpo.uncertain import Uncertain
 from sandbox import Limits, Sandbox
 
+_LOG_SECONDS = 10.0
+
 
 def sandbox_limits(config: SandboxConfig) -> Limits:
     """The sandbox's limits from the configuration."""
     return Limits(seconds=config.seconds, memory_mb=config.memory_mb, output_chars=config.output_chars)
-
-
-_LOG_SECONDS = 10.0
 
 
 def rollout_plan(config: RolloutConfig, seed: int, previous: str | None = None) -> Plan:

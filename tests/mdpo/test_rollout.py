@@ -161,3 +161,10 @@ def test_a_broken_sandbox_stops_the_run_and_is_never_an_observation(chat: ChatFo
 
     with pytest.raises(SandboxError):
         asyncio.run(work())
+
+
+def test_the_opening_of_an_output_ends_an_action_where_there_is_a_tool(chat: ChatFormat, play: Play) -> None:
+    _, engine = play("I give up.")
+    assert engine.params[0].stop_strings == chat.stop_strings == ("```output",)
+    _, engine = play("I give up.", tool=False)
+    assert engine.params[0].stop_strings == ()
